@@ -1,0 +1,5 @@
+//! windlass: a durable queue server. See ARCHITECTURE.md for the layers and the walk of a message.
+
+pub mod clock;
+pub mod engine;
+pub mod model;

@@ -1,0 +1,3 @@
+//! The windlass binary: parses the command line and hands over.
+
+fn main() {}
