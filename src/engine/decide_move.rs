@@ -1,0 +1,260 @@
+//! Decides where groups stand (a new one, a seek) and what topics give up (purge, discard, redrive).
+
+use std::collections::BTreeMap;
+
+use crate::engine::command::{Command, Reply, SeekWork};
+use crate::engine::decide_settle::MOVE_BYTES;
+use crate::engine::entry::{Entry, GoneDisk, PendingDisk, PendingState, Progress, Sums, TopicNo};
+use crate::engine::rows::{Found, block_of};
+use crate::engine::writer::{Step, Writer};
+use crate::engine::{Discard, DiscardReport, LookupError, PurgeReport, RedriveReport, SeekReport};
+use crate::log::{Urgency, Room};
+use crate::model::{AccountName, Offset, Start, TopicName, TopicRef};
+
+/// Bytes of one pending message in a `Placed` entry, at most (without the names of an origin).
+const PLACED_BYTES: usize = 256;
+
+impl Writer {
+    /// Room for the pending messages that a new place of a group of this topic may take over.
+    pub(super) fn placing_bytes(&self, account: &AccountName, topic: &TopicRef) -> usize {
+        let Ok(no) = self.find(account, topic) else { return 0 };
+        let groups = self.state.topics[&no].groups.iter();
+        groups.map(|group| self.state.groups[group].pending_len() * PLACED_BYTES).sum()
+    }
+
+    /// The offset that `start` means, moved into what is kept.
+    fn resolve(&self, topic: TopicNo, start: Start) -> u64 {
+        let topic = &self.state.topics[&topic];
+        match start {
+            Start::Head => topic.head,
+            Start::Tail => topic.tail(),
+            Start::Offset(offset) => offset.get().clamp(topic.head, topic.tail()),
+            Start::Time(_) => topic.head,
+        }
+    }
+
+    /// The first offset, from `start` on, that a new place would leave to its cursor: below, what the
+    /// other groups have all settled is gone and the rest is said one by one.
+    fn cursor_at(&self, topic: TopicNo, start: Start) -> u64 {
+        let at = self.resolve(topic, start);
+        let state = &self.state.topics[&topic];
+        if state.keeps_settled() {
+            return at;
+        }
+        let groups = state.groups.iter().map(|group| &self.state.groups[group]);
+        groups.map(|group| group.cursor_in(state.tail())).min().map_or(at, |lowest| at.max(lowest))
+    }
+
+    /// The block that must be in memory to place a group there.
+    pub(super) fn block_needed_for(&self, topic: TopicNo, start: Start) -> Option<u64> {
+        let cursor = self.cursor_at(topic, start);
+        match self.sums_at(topic, cursor) {
+            Ok(_) => None,
+            Err(block) => Some(block),
+        }
+    }
+
+    /// The topic's sums below `offset`; `Err`: this block is not in memory.
+    fn sums_at(&self, topic: TopicNo, offset: u64) -> Result<Sums, u64> {
+        let topic = &self.state.topics[&topic];
+        if offset <= topic.head {
+            return Ok(topic.head_plain);
+        }
+        for at in offset..topic.tail() {
+            match topic.rows.get(at) {
+                Found::Row(row) | Found::Gone(row) => return Ok(row.before),
+                Found::Absent => {}
+                Found::Away(block) => return Err(block),
+            }
+        }
+        Ok(topic.plain)
+    }
+
+    /// Where a group placed at `start` stands, and what is pending for it there.
+    pub(super) fn placed(&self, no: TopicNo, start: Start, positioned: bool) -> (Progress, Vec<PendingDisk>) {
+        let at = self.resolve(no, start);
+        let cursor = self.cursor_at(no, start);
+        let plain = self.sums_at(no, cursor).unwrap_or_default();
+        let progress = Progress { cursor, plain, due: (0, 0), start: at, positioned };
+        let topic = &self.state.topics[&no];
+        let mut pending: BTreeMap<u64, PendingDisk> = BTreeMap::new();
+        if cursor > at {
+            for group in topic.groups.iter().map(|group| &self.state.groups[group]) {
+                for (offset, kept) in group.pendings_from(at).take_while(|(offset, _)| *offset < cursor) {
+                    // What is still among the delayed ones comes from there.
+                    if !kept.superseded && topic.delayed.get(offset).is_none() {
+                        let fresh = PendingDisk {
+                            attempt: 0,
+                            lease: 0,
+                            handle: 0,
+                            state: PendingState::Ready,
+                            ..kept.to_disk(offset)
+                        };
+                        pending.insert(offset, fresh);
+                    }
+                }
+            }
+        }
+        (progress, pending.into_values().collect())
+    }
+
+    pub(super) fn seek(&mut self, work: SeekWork, reply: Reply<Result<SeekReport, LookupError>>) -> Step {
+        let room = self.room(4096 + self.placing_bytes(&work.account, &work.topic), Urgency::Essential);
+        if room == Room::NeedsRoll {
+            return Step::Roll(Command::Seek(work, reply));
+        }
+        if let Some(refusal) = self.refusal(Urgency::Essential, room) {
+            self.answer_synced(reply, Err(refusal.into()));
+            return Step::Done;
+        }
+        let (topic, group) = match self.find_group(&work.account, &work.topic, &work.group) {
+            Ok(found) => found,
+            Err(error) => {
+                self.answer_synced(reply, Err(error));
+                return Step::Done;
+            }
+        };
+        if let Some(block) = self.block_needed_for(topic, work.to) {
+            return Step::Need(Command::Seek(work, reply), topic, block);
+        }
+        let (progress, pending) = self.placed(topic, work.to, true);
+        let state = &self.state.groups[&group];
+        let tail = self.state.topics[&topic].tail();
+        let report = SeekReport {
+            from: Offset::new(state.cursor_in(tail)),
+            to: Offset::new(self.resolve(topic, work.to)),
+            pending_dropped: state.pending_len() as u64,
+            ahead: tail - self.resolve(topic, work.to),
+        };
+        if !work.dry_run {
+            self.emit(&Entry::Placed { group, progress, pending });
+            self.touch_groups(&[group]);
+        }
+        self.answer_synced(reply, Ok(report));
+        Step::Done
+    }
+
+    pub(super) fn purge(&mut self, account: AccountName, topic: TopicRef, reply: Reply<Result<PurgeReport, LookupError>>) -> Step {
+        let room = self.room(4096, Urgency::Essential);
+        if room == Room::NeedsRoll {
+            return Step::Roll(Command::Purge(account, topic, reply));
+        }
+        let answer = match (self.refusal(Urgency::Essential, room), self.find(&account, &topic)) {
+            (Some(refusal), _) => Err(refusal.into()),
+            (None, Err(error)) => Err(error),
+            (None, Ok(no)) => {
+                let messages = self.topic_counts(no).unsettled();
+                let (head, plain) = (self.state.topics[&no].tail(), self.state.topics[&no].plain);
+                self.emit(&Entry::Trimmed { topic: no, head, plain });
+                let groups = self.state.topics[&no].groups.clone();
+                self.touch_groups(&groups);
+                Ok(PurgeReport { messages })
+            }
+        };
+        self.answer_synced(reply, answer);
+        Step::Done
+    }
+
+    pub(super) fn discard(&mut self, request: Discard, reply: Reply<Result<DiscardReport, LookupError>>) -> Step {
+        let room = self.room(4096 + request.offsets.len() * 16, Urgency::Essential);
+        if room == Room::NeedsRoll {
+            return Step::Roll(Command::Discard(request, reply));
+        }
+        let no = match (self.refusal(Urgency::Essential, room), self.find(&request.account, &request.topic)) {
+            (None, Ok(no)) => no,
+            (Some(refusal), _) => {
+                self.answer_synced(reply, Err(refusal.into()));
+                return Step::Done;
+            }
+            (None, Err(error)) => {
+                self.answer_synced(reply, Err(error));
+                return Step::Done;
+            }
+        };
+        if let Some(block) = self.first_away(no, &request.offsets) {
+            return Step::Need(Command::Discard(request, reply), no, block);
+        }
+        let mut discarded = request.offsets;
+        discarded.sort_unstable();
+        discarded.dedup();
+        let topic = &self.state.topics[&no];
+        let mut items = Vec::new();
+        discarded.retain(|offset| match topic.rows.get(offset.get()) {
+            _ if offset.get() >= topic.tail() => false,
+            Found::Row(row) if self.state.is_live(no, offset.get(), row.due != 0) => {
+                items.push(GoneDisk { offset: offset.get(), body_bytes: row.body_bytes, delayed: row.due != 0 });
+                true
+            }
+            _ => false,
+        });
+        if !items.is_empty() {
+            self.emit(&Entry::Gone { topic: no, items });
+            let groups = self.state.topics[&no].groups.clone();
+            self.touch_groups(&groups);
+        }
+        self.answer_synced(reply, Ok(DiscardReport { discarded }));
+        Step::Done
+    }
+
+    fn first_away(&self, no: TopicNo, offsets: &[Offset]) -> Option<u64> {
+        let topic = &self.state.topics[&no];
+        let known = offsets.iter().filter(|offset| offset.get() < topic.tail() && offset.get() >= topic.head);
+        known.map(|offset| block_of(offset.get())).find(|block| !topic.rows.is_loaded(*block))
+    }
+
+    pub(super) fn redrive(
+        &mut self,
+        account: AccountName,
+        topic: TopicRef,
+        offsets: Vec<Offset>,
+        reply: Reply<Result<RedriveReport, LookupError>>,
+    ) -> Step {
+        let bytes = (offsets.len() * MOVE_BYTES / 4).min(self.log.frame_bytes_max() / 2);
+        let room = self.room(4096 + bytes, Urgency::Essential);
+        if room == Room::NeedsRoll {
+            return Step::Roll(Command::Redrive(account, topic, offsets, reply));
+        }
+        let no = match (self.refusal(Urgency::Essential, room), self.find(&account, &topic)) {
+            (None, Ok(no)) => no,
+            (Some(refusal), _) => {
+                self.answer_synced(reply, Err(refusal.into()));
+                return Step::Done;
+            }
+            (None, Err(error)) => {
+                self.answer_synced(reply, Err(error));
+                return Step::Done;
+            }
+        };
+        if let Some(block) = self.first_away(no, &offsets) {
+            return Step::Need(Command::Redrive(account, topic, offsets, reply), no, block);
+        }
+        let mut report = RedriveReport { moved: 0, left: 0 };
+        for offset in offsets {
+            if self.redrive_one(&account, no, offset.get()) {
+                report.moved += 1;
+            } else {
+                report.left += 1;
+            }
+        }
+        let groups = self.state.topics[&no].groups.clone();
+        self.touch_groups(&groups);
+        self.answer_synced(reply, Ok(report));
+        Step::Done
+    }
+
+    fn redrive_one(&mut self, account: &AccountName, no: TopicNo, offset: u64) -> bool {
+        let topic = &self.state.topics[&no];
+        if offset >= topic.tail() || offset < topic.head {
+            return false;
+        }
+        let Found::Row(row) = topic.rows.get(offset) else { return false };
+        let Some(origin) = &row.origin else { return false };
+        let target = TopicName::parse(&origin.topic).ok();
+        let target = target.and_then(|name| self.find(account, &TopicRef::Name(name)).ok());
+        let Some(to) = target.filter(|_| self.state.is_live(no, offset, row.due != 0)) else { return false };
+        let mut row = row.to_disk();
+        row.origin = None;
+        self.move_row(None, (no, offset), to, row);
+        true
+    }
+}

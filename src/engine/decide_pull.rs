@@ -1,0 +1,299 @@
+//! Decides pulls, those that wait included.
+
+use crate::engine::command::{Command, PullWork, Reply, Taken, TakenItem};
+use crate::engine::digest;
+use crate::engine::entry::{Entry, GroupNo, LeaseDisk, TopicNo};
+use crate::engine::select::{Selection, Wanted, block_ahead, select};
+use crate::engine::writer::{Step, Waiter, Writer, millis};
+use crate::engine::{HandleKind, PullError, Refusal, Wait};
+use crate::log::{Fatal, Urgency, Room};
+use crate::model::{Flow, Start, TagFilter};
+
+/// Bytes of the log that one leased message takes at most: the lease, and its settling by an auto-ack.
+const LEASE_BYTES: usize = 64;
+
+/// What trying a pull came to.
+enum Tried {
+    Took(Box<Taken>),
+    /// Nothing (or not enough) is there.
+    Nothing,
+    Needs(u64),
+    More,
+    Refused(PullError),
+}
+
+impl Writer {
+    pub(super) fn pull(&mut self, work: PullWork, reply: Reply<Result<Taken, PullError>>) -> Step {
+        let room = self.room(pull_bytes(&work), Urgency::Essential);
+        if room == Room::NeedsRoll {
+            return Step::Roll(Command::Pull(work, reply));
+        }
+        if let Some(refusal) = self.refusal(Urgency::Essential, room) {
+            self.answer_synced(reply, Err(crate::engine::LookupError::from(refusal).into()));
+            return Step::Done;
+        }
+        let (topic, group) = match self.find_group(&work.account, &work.topic, &work.group) {
+            Ok(found) => found,
+            Err(error) => {
+                self.answer_synced(reply, Err(error.into()));
+                return Step::Done;
+            }
+        };
+        if !self.state.groups[&group].progress.positioned {
+            if let Some(block) = work.start.and_then(|start| self.block_needed_for(topic, start)) {
+                return Step::Need(Command::Pull(work, reply), topic, block);
+            }
+            self.fix_position(topic, group, work.start);
+        }
+        let waits = work.wait != Wait::None && self.waiters.get(&group).is_some_and(|waiters| !waiters.is_empty());
+        if waits {
+            // Others came first.
+            return self.wait(group, work, reply);
+        }
+        let need = match work.wait {
+            Wait::Full(_) => work.batch_max,
+            Wait::None | Wait::Any(_) => usize::from(work.wait != Wait::None),
+        };
+        match self.try_pull(topic, group, &work, need) {
+            Tried::Took(taken) => {
+                self.answer_pull(reply, taken);
+                Step::Done
+            }
+            Tried::Nothing => self.wait(group, work, reply),
+            Tried::Needs(block) => Step::Need(Command::Pull(work, reply), topic, block),
+            Tried::More => Step::Again(Command::Pull(work, reply)),
+            Tried::Refused(error) => {
+                self.answer_synced(reply, Err(error));
+                Step::Done
+            }
+        }
+    }
+
+    fn answer_pull(&mut self, reply: Reply<Result<Taken, PullError>>, taken: Box<Taken>) {
+        if taken.auto_ack {
+            self.answer_synced(reply, Ok(*taken));
+        } else {
+            self.answer_written(reply, Ok(*taken));
+        }
+    }
+
+    fn fix_position(&mut self, topic: TopicNo, group: GroupNo, start: Option<Start>) {
+        let (start, state) = (start, &self.state.groups[&group]);
+        let progress = match (start, state.start()) {
+            (None, Start::Tail) => self.placed(topic, Start::Tail, true).0,
+            (None, _) => state.positioned(),
+            (Some(start), _) => {
+                let (progress, pending) = self.placed(topic, start, true);
+                self.emit(&Entry::Placed { group, progress, pending });
+                return;
+            }
+        };
+        let pending = self.state.groups[&group].pendings().map(|(offset, pending)| pending.to_disk(offset)).collect();
+        self.emit(&Entry::Placed { group, progress, pending });
+    }
+
+    /// Takes at least `need` messages, or nothing.
+    fn try_pull(&mut self, topic: TopicNo, group: GroupNo, work: &PullWork, need: usize) -> Tried {
+        let (topic_state, group_state) = (&self.state.topics[&topic], &self.state.groups[&group]);
+        if topic_state.settings.flow == Flow::Paused || group_state.settings.flow == Flow::Paused {
+            return Tried::Refused(PullError::Paused);
+        }
+        let own: Option<Vec<u64>> = match &group_state.settings.filter {
+            TagFilter::All => None,
+            TagFilter::AnyOf(tags) => Some(tags.iter().map(|tag| digest::of_tag(tag.as_str())).collect()),
+        };
+        let asked = work.filter.as_deref();
+        let fresh = if work.filter_all { None } else { asked.or(own.as_deref()) };
+        let wanted = Wanted { batch_max: work.batch_max, fresh, returned: asked };
+        let selection = select(&self.state, topic_state, group_state, wanted);
+        if let Some(block) = selection.needs {
+            return Tried::Needs(block);
+        }
+        if selection.more || selection.picks.len() < need {
+            let more = selection.more && selection.picks.is_empty();
+            if selection.picks.is_empty() {
+                self.pass(group, &selection);
+            }
+            if more {
+                return Tried::More;
+            }
+            if selection.picks.len() < need {
+                return Tried::Nothing;
+            }
+        }
+        let ahead = block_ahead(topic_state, selection.progress.cursor);
+        let taken = self.take(topic, group, work, selection);
+        if let Some(block) = ahead {
+            self.ask_for(topic, block);
+        }
+        Tried::Took(Box::new(taken))
+    }
+
+    /// Nothing was taken, but messages that nobody here wants were passed.
+    fn pass(&mut self, group: GroupNo, selection: &Selection) {
+        let before = self.state.groups[&group].progress;
+        if !selection.withheld.is_empty() {
+            let withheld = selection.withheld.clone();
+            self.emit(&Entry::Leased { group, progress: selection.progress, leases: Vec::new(), withheld });
+        } else if selection.progress != before {
+            self.emit(&Entry::Progressed { group, progress: selection.progress });
+        }
+    }
+
+    fn take(&mut self, topic: TopicNo, group: GroupNo, work: &PullWork, selection: Selection) -> Taken {
+        let lease = work.lease.unwrap_or(self.state.groups[&group].settings.lease);
+        let deadline = self.boot + millis(lease);
+        let batch_handle = match work.handles {
+            HandleKind::PerBatch => (self.clock.random() & ((1 << 53) - 1)).max(1),
+            HandleKind::None | HandleKind::PerMessage => 0,
+        };
+        let mut items = Vec::with_capacity(selection.picks.len());
+        let mut leases = Vec::with_capacity(selection.picks.len());
+        for (offset, row) in selection.picks {
+            let attempt = self.state.groups[&group].pending(offset).map_or(0, |pending| pending.attempt).saturating_add(1);
+            let random = self.clock.random();
+            let lease = ((random >> 64) as u64).max(1);
+            let handle = match work.handles {
+                HandleKind::PerMessage => uuid::Builder::from_random_bytes(self.clock.random().to_be_bytes()).into_uuid().as_u128(),
+                HandleKind::None | HandleKind::PerBatch => batch_handle,
+            };
+            leases.push(LeaseDisk { offset, attempt, deadline, lease, handle });
+            items.push(TakenItem { offset, row, attempt, lease, handle });
+        }
+        let offsets: Vec<u64> = leases.iter().map(|lease| lease.offset).collect();
+        if !leases.is_empty() || !selection.withheld.is_empty() || selection.progress != self.state.groups[&group].progress {
+            self.emit(&Entry::Leased { group, progress: selection.progress, leases, withheld: selection.withheld });
+        }
+        if work.auto_ack && !offsets.is_empty() {
+            self.emit(&Entry::Settled { group, offsets });
+        }
+        self.touch_groups(&[group]);
+        let counts = self.group_counts(group);
+        if let Some(state) = self.state.groups.get_mut(&group) {
+            state.totals.delivered += items.len() as u64;
+            if work.auto_ack {
+                state.totals.acked += items.len() as u64;
+            }
+        }
+        let mut segments: Vec<u64> = items.iter().map(|item| item.row.loc.segment).collect();
+        segments.sort_unstable();
+        segments.dedup();
+        let pins = segments.into_iter().filter_map(|segment| self.reader.pin(segment)).collect();
+        Taken { topic, group, items, lease, counts, pins, auto_ack: work.auto_ack }
+    }
+
+    // ---- waiting ----
+
+    fn wait(&mut self, group: GroupNo, work: PullWork, reply: Reply<Result<Taken, PullError>>) -> Step {
+        let span = match work.wait {
+            Wait::None => unreachable!("a pull that does not wait has been answered"),
+            Wait::Any(span) | Wait::Full(span) => span,
+        };
+        let max = self.state.groups[&group].settings.waiting_max;
+        let waiters = self.waiters.entry(group).or_default();
+        waiters.retain(|waiter| !waiter.reply.is_closed());
+        if waiters.len() >= max as usize {
+            self.answer_synced(reply, Err(PullError::TooManyWaiting { max }));
+            return Step::Done;
+        }
+        waiters.push_back(Waiter { work, until: self.boot + millis(span), reply });
+        self.touched.insert(group);
+        if span.is_zero() {
+            self.runnable.insert(group);
+        }
+        Step::Done
+    }
+
+    /// Serves waiting pulls of groups where something may have come.
+    pub(super) fn wake(&mut self) -> Result<(), Fatal> {
+        for group in std::mem::take(&mut self.runnable) {
+            self.serve(group)?;
+            self.touched.insert(group);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, group: GroupNo) -> Result<(), Fatal> {
+        let Some(mut waiters) = self.waiters.remove(&group) else { return Ok(()) };
+        let Some(topic) = self.state.groups.get(&group).map(|group| group.disk.topic) else { return Ok(()) };
+        let mut still = std::collections::VecDeque::new();
+        // First come, first served: once one is left waiting, only those whose time is up are looked at.
+        let mut blocked = false;
+        while let Some(waiter) = waiters.pop_front() {
+            if waiter.reply.is_closed() {
+                continue;
+            }
+            let time_up = waiter.until <= self.boot || self.stopping.is_some();
+            if blocked && !time_up {
+                still.push_back(waiter);
+                continue;
+            }
+            match self.room(pull_bytes(&waiter.work), Urgency::Essential) {
+                Room::Fits => {}
+                Room::NeedsRoll => {
+                    self.commit_and_roll()?;
+                }
+                Room::Full | Room::TooLarge => {
+                    let full = crate::engine::LookupError::from(Refusal::DiskFull);
+                    self.answer_synced(waiter.reply, Err(full.into()));
+                    continue;
+                }
+            }
+            let need = match waiter.work.wait {
+                _ if time_up => 0,
+                Wait::Full(_) => waiter.work.batch_max,
+                Wait::None | Wait::Any(_) => 1,
+            };
+            match self.try_pull(topic, group, &waiter.work, need) {
+                Tried::Took(taken) => self.answer_pull(waiter.reply, taken),
+                Tried::Refused(error) => self.answer_synced(waiter.reply, Err(error)),
+                Tried::Nothing => {
+                    blocked = true;
+                    still.push_back(waiter);
+                }
+                Tried::Needs(block) => {
+                    // When it is loaded, the group is served again.
+                    self.ask_for(topic, block);
+                    if time_up && self.rebuilding {
+                        let empty = Taken {
+                            topic,
+                            group,
+                            items: Vec::new(),
+                            lease: Default::default(),
+                            counts: self.group_counts(group),
+                            pins: Vec::new(),
+                            auto_ack: false,
+                        };
+                        self.answer_pull(waiter.reply, Box::new(empty));
+                    } else {
+                        blocked = true;
+                        still.push_back(waiter);
+                    }
+                }
+                Tried::More => {
+                    self.runnable.insert(group);
+                    blocked = true;
+                    still.push_back(waiter);
+                }
+            }
+        }
+        if !still.is_empty() {
+            self.waiters.insert(group, still);
+        }
+        Ok(())
+    }
+
+    /// Answers every waiting pull with what there is, and takes no more commands.
+    pub(super) fn stop(&mut self, reply: Reply<()>) {
+        if self.is_stopped() || self.stopping.is_some() {
+            self.answer_read(reply, ());
+            return;
+        }
+        self.stopping = Some(reply);
+        self.runnable.extend(self.waiters.keys().copied());
+    }
+}
+
+fn pull_bytes(work: &PullWork) -> usize {
+    work.batch_max * LEASE_BYTES + 4096
+}

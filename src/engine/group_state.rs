@@ -1,0 +1,335 @@
+//! One group: its progress and its pending messages, with the orders they are looked up in.
+//!
+//! Every change goes through [`GroupState::set`] and [`GroupState::remove`], so that the orders, the
+//! counts and the list of changed chunks can never disagree with the pending set.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::engine::GroupStatus;
+use crate::engine::entry::{GroupDisk, PendingDisk, PendingState, Progress};
+use crate::engine::rows::{BLOCK_ROWS, Row};
+use crate::model::{GroupSettings, Lsn, NameError, Start, Millis, Offset};
+
+/// A message below the cursor (or taken from the delayed ones) that the group has not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    pub row: Row,
+    pub attempt: u32,
+    /// Of the last lease; 0 before the first.
+    pub lease: u64,
+    pub handle: u128,
+    pub state: PendingState,
+    pub superseded: bool,
+    /// The entry that said so last: before its segment goes, it is said again.
+    pub said_at: Lsn,
+}
+
+impl Pending {
+    pub fn to_disk(&self, offset: u64) -> PendingDisk {
+        PendingDisk {
+            offset,
+            row: self.row.to_disk(),
+            attempt: self.attempt,
+            lease: self.lease,
+            handle: self.handle,
+            state: self.state,
+            superseded: self.superseded,
+        }
+    }
+
+    pub fn from_disk(disk: &PendingDisk, said_at: Lsn) -> Self {
+        Self {
+            row: Row::from_disk(&disk.row, Default::default()),
+            attempt: disk.attempt,
+            lease: disk.lease,
+            handle: disk.handle,
+            state: disk.state,
+            superseded: disk.superseded,
+            said_at,
+        }
+    }
+}
+
+/// A group.
+#[derive(Debug)]
+pub struct GroupState {
+    pub disk: GroupDisk,
+    pub settings: GroupSettings,
+    pub progress: Progress,
+    /// Delayed messages not taken yet, due or not.
+    pub untaken: crate::engine::entry::Sums,
+    /// How many of them are due.
+    pub due_untaken: u64,
+    /// Messages given up (for all) at or above the cursor, published without delay.
+    pub gone_ahead: crate::engine::entry::Sums,
+    pending: BTreeMap<u64, Pending>,
+    pending_bytes: u64,
+    ready: BTreeSet<u64>,
+    waiting: BTreeSet<(u64, u64)>,
+    leased: BTreeSet<(u64, u64)>,
+    withheld: BTreeSet<u64>,
+    /// Pending messages of each key, in order of offset: the first one holds the key.
+    keys: HashMap<u128, BTreeSet<u64>>,
+    handles: HashMap<u128, BTreeSet<u64>>,
+    /// Chunks of 512 offsets whose pending messages changed since the last checkpoint.
+    pub dirty_chunks: BTreeSet<u64>,
+    /// Anything else changed since the last checkpoint.
+    pub dirty: bool,
+    pub totals: GroupStatus,
+}
+
+impl GroupState {
+    pub fn new(disk: GroupDisk) -> Result<Self, NameError> {
+        let settings = disk.settings()?;
+        Ok(Self {
+            disk,
+            settings,
+            progress: Progress::default(),
+            untaken: Default::default(),
+            due_untaken: 0,
+            gone_ahead: Default::default(),
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            leased: BTreeSet::new(),
+            withheld: BTreeSet::new(),
+            keys: HashMap::new(),
+            handles: HashMap::new(),
+            dirty_chunks: BTreeSet::new(),
+            dirty: true,
+            totals: GroupStatus::default(),
+        })
+    }
+
+    /// The start that the group was made with.
+    pub fn start(&self) -> Start {
+        match self.disk.start {
+            (1, _) => Start::Tail,
+            (2, offset) => Start::Offset(Offset::new(offset)),
+            (3, time) => Start::Time(Millis::new(time)),
+            _ => Start::Head,
+        }
+    }
+
+    pub fn pending(&self, offset: u64) -> Option<&Pending> {
+        self.pending.get(&offset)
+    }
+
+    pub fn pendings(&self) -> impl Iterator<Item = (u64, &Pending)> {
+        self.pending.iter().map(|(offset, pending)| (*offset, pending))
+    }
+
+    pub fn pendings_from(&self, from: u64) -> impl Iterator<Item = (u64, &Pending)> {
+        self.pending.range(from..).map(|(offset, pending)| (*offset, pending))
+    }
+
+    /// Puts a pending message there, or changes it.
+    pub fn set(&mut self, offset: u64, pending: Pending) {
+        self.remove(offset);
+        match pending.state {
+            PendingState::Leased { deadline } => {
+                self.leased.insert((deadline, offset));
+            }
+            PendingState::Ready => {
+                self.ready.insert(offset);
+            }
+            PendingState::Waiting { until } => {
+                self.waiting.insert((until, offset));
+            }
+            PendingState::Withheld => {
+                self.withheld.insert(offset);
+            }
+        }
+        if pending.row.key != 0 {
+            self.keys.entry(pending.row.key).or_default().insert(offset);
+        }
+        if pending.handle != 0 {
+            self.handles.entry(pending.handle).or_default().insert(offset);
+        }
+        self.pending_bytes += u64::from(pending.row.body_bytes);
+        self.pending.insert(offset, pending);
+    }
+
+    /// Takes a pending message away; the next one of its key is not freed by this.
+    pub fn remove(&mut self, offset: u64) -> Option<Pending> {
+        self.dirty_chunks.insert(offset / BLOCK_ROWS);
+        let old = self.pending.remove(&offset)?;
+        match old.state {
+            PendingState::Leased { deadline } => self.leased.remove(&(deadline, offset)),
+            PendingState::Ready => self.ready.remove(&offset),
+            PendingState::Waiting { until } => self.waiting.remove(&(until, offset)),
+            PendingState::Withheld => self.withheld.remove(&offset),
+        };
+        remove_from(&mut self.keys, old.row.key, offset);
+        remove_from(&mut self.handles, old.handle, offset);
+        self.pending_bytes -= u64::from(old.row.body_bytes);
+        Some(old)
+    }
+
+    /// Takes a settled message away and frees the next one of its key.
+    pub fn settle(&mut self, offset: u64) -> Option<Pending> {
+        let old = self.remove(offset)?;
+        self.free_key(old.row.key);
+        Some(old)
+    }
+
+    fn free_key(&mut self, key: u128) {
+        let Some(first) = self.keys.get(&key).and_then(|offsets| offsets.first()).copied() else { return };
+        if let Some(mut next) = self.withheld.contains(&first).then(|| self.pending.get(&first).cloned()).flatten() {
+            next.state = PendingState::Ready;
+            self.set(first, next);
+        }
+    }
+
+    /// Lets go of all that was withheld for its key: the topic no longer keeps that order.
+    pub fn free_all_keys(&mut self) {
+        for offset in std::mem::take(&mut self.withheld) {
+            if let Some(mut pending) = self.pending.get(&offset).cloned() {
+                self.withheld.insert(offset);
+                pending.state = PendingState::Ready;
+                self.set(offset, pending);
+            }
+        }
+    }
+
+    /// Forgets all pending messages.
+    pub fn clear(&mut self) {
+        for offset in self.pending.keys() {
+            self.dirty_chunks.insert(offset / BLOCK_ROWS);
+        }
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.ready.clear();
+        self.waiting.clear();
+        self.leased.clear();
+        self.withheld.clear();
+        self.keys.clear();
+        self.handles.clear();
+        self.dirty = true;
+    }
+
+    /// Whether a pending message has this key (its place in line is before any new one).
+    pub fn holds_key(&self, key: u128) -> bool {
+        key != 0 && self.keys.contains_key(&key)
+    }
+
+    /// Whether no earlier pending message has the same key.
+    pub fn is_first_of_key(&self, offset: u64, key: u128) -> bool {
+        key == 0 || self.keys.get(&key).and_then(|offsets| offsets.first()).is_none_or(|first| *first == offset)
+    }
+
+    /// The deliverable returned messages, oldest first.
+    pub fn ready(&self) -> impl Iterator<Item = u64> + '_ {
+        self.ready.iter().copied()
+    }
+
+    pub fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn leased_len(&self) -> usize {
+        self.leased.len()
+    }
+
+    pub fn withheld_len(&self) -> usize {
+        self.withheld.len()
+    }
+
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub const fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// The lowest offset of a returned message that waits out its delay.
+    pub fn first_waiting_offset(&self) -> Option<u64> {
+        self.waiting.iter().map(|(_, offset)| *offset).min()
+    }
+
+    pub fn first_pending(&self) -> Option<u64> {
+        self.pending.keys().next().copied()
+    }
+
+    /// When the next lease lapses (boot time).
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.leased.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// When the next nack delay ends (log clock).
+    pub fn next_until(&self) -> Option<u64> {
+        self.waiting.first().map(|(until, _)| *until)
+    }
+
+    /// A lease whose deadline has come.
+    pub fn lapsed(&self, boot: u64) -> Option<u64> {
+        self.leased.first().filter(|(deadline, _)| *deadline <= boot).map(|(_, offset)| *offset)
+    }
+
+    /// Makes deliverable what has waited long enough.
+    pub fn end_waits(&mut self, now: u64) -> bool {
+        let mut any = false;
+        while let Some((until, offset)) = self.waiting.first().copied() {
+            if until > now {
+                break;
+            }
+            self.make_ready(offset);
+            any = true;
+        }
+        any
+    }
+
+    /// Gives a message back, deliverable at once. No fact: its lapsed deadline says the same.
+    pub fn make_ready(&mut self, offset: u64) {
+        if let Some(mut pending) = self.pending.get(&offset).cloned() {
+            pending.state = PendingState::Ready;
+            self.set(offset, pending);
+        }
+    }
+
+    /// The pending messages that carry this handle.
+    pub fn with_handle(&self, handle: u128) -> Vec<u64> {
+        self.handles.get(&handle).into_iter().flatten().copied().collect()
+    }
+
+    /// Everything below is settled (delayed messages aside).
+    pub fn floor(&self) -> u64 {
+        self.first_pending().map_or(self.progress.cursor, |first| first.min(self.progress.cursor))
+    }
+
+    /// Moves all deadlines to another boot's clock: `before` was the last boot time seen of the old
+    /// one, `now` is the new one's.
+    pub fn rebase(&mut self, before: u64, now: u64) {
+        for (deadline, offset) in std::mem::take(&mut self.leased) {
+            let moved = now + deadline.saturating_sub(before);
+            self.leased.insert((moved, offset));
+            if let Some(pending) = self.pending.get_mut(&offset) {
+                pending.state = PendingState::Leased { deadline: moved };
+            }
+            self.dirty_chunks.insert(offset / BLOCK_ROWS);
+        }
+    }
+
+    /// The record of a pending message moved.
+    pub fn relocate(&mut self, offset: u64, row: &Row) {
+        if let Some(pending) = self.pending.get_mut(&offset) {
+            pending.row.loc = row.loc;
+            self.dirty_chunks.insert(offset / BLOCK_ROWS);
+        }
+    }
+}
+
+fn remove_from(map: &mut HashMap<u128, BTreeSet<u64>>, key: u128, offset: u64) {
+    if let Some(offsets) = map.get_mut(&key) {
+        offsets.remove(&offset);
+        if offsets.is_empty() {
+            map.remove(&key);
+        }
+    }
+}

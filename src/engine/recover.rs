@@ -1,0 +1,357 @@
+//! From what is on disk to a writer that may go on: the checkpoint, then the log behind it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::codec;
+use crate::disk::Disk;
+use crate::engine::checkpoint;
+use crate::engine::entry::{Entry, RowDisk};
+use crate::engine::rows::BlockDisk;
+use crate::engine::state::State;
+use crate::engine::writer::{Writer, WriterOptions};
+use crate::engine::{Limits, TornTail};
+use crate::index::{Index, IndexError, IndexReader, Mark};
+use crate::log::{
+    Epoch, Fatal, FrameKind, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, Replay, ReplayFrame, ReplayStart,
+    RecoveryReport, read_mark,
+};
+use crate::model::Lsn;
+
+/// Blocks that a rebuild holds in memory before it writes them to the index.
+const REBUILD_BLOCKS: usize = 256;
+
+/// Where the index lies: opened, or set aside and begun anew.
+pub trait IndexPlace: Send + Sync {
+    /// Opens what is there.
+    fn open(&self) -> Result<Box<dyn Index>, IndexError>;
+    /// Puts what is there out of the way, so that the next open finds nothing.
+    fn set_aside(&self) -> Result<(), IndexError>;
+}
+
+/// What an engine is recovered from.
+pub struct Source {
+    pub disk: Arc<dyn Disk>,
+    pub data_dir: PathBuf,
+    pub log: Options,
+    pub clock: Arc<dyn Clock>,
+    pub place: Arc<dyn IndexPlace>,
+    pub limits: Limits,
+    pub options: WriterOptions,
+    /// The directory is a copy: its index is not to be opened.
+    pub index_is_foreign: bool,
+}
+
+/// What recovery came to.
+pub struct Recovered {
+    pub writer: Writer,
+    pub index: Box<dyn Index>,
+    pub report: RecoveryReport,
+    /// Why the index was set aside, if it was.
+    pub index_lost: Option<String>,
+}
+
+/// Why an engine could not be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The mark of a clean stop.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
+    /// Not even a new index could be made.
+    #[error("the index could not be made anew: {0}")]
+    Index(#[from] IndexError),
+    /// The device failed.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Recovers an engine. An index that cannot be trusted is set aside; the log alone decides.
+pub fn recover(source: &Source) -> Result<Recovered, RecoverError> {
+    let mut lost = None;
+    let mut opened = None;
+    if source.index_is_foreign {
+        lost = Some("the directory is a copy".to_owned());
+    } else {
+        match open_index(source) {
+            Ok(found) => opened = Some(found),
+            Err(error) => lost = Some(error.to_string()),
+        }
+    }
+    if let Some((index, state, mark)) = opened {
+        match with_index(source, index, state, mark, None) {
+            Err(RecoverError::Log(OpenError::Replay { why, .. })) => lost = Some(why),
+            other => return other,
+        }
+    }
+    source.place.set_aside()?;
+    let index = source.place.open()?;
+    with_index(source, index, State::new(source.limits), Mark::default(), lost)
+}
+
+fn open_index(source: &Source) -> Result<(Box<dyn Index>, State, Mark), IndexError> {
+    let index = source.place.open()?;
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> Result<_, IndexError> {
+        match index.mark()? {
+            Some(mark) => Ok((State::restore(&*index, mark, source.limits)?, mark)),
+            None => Ok((State::new(source.limits), Mark::default())),
+        }
+    }));
+    let (state, mark) = found.unwrap_or_else(|_| Err(IndexError::Panicked("while it was read".to_owned())))?;
+    Ok((index, state, mark))
+}
+
+fn with_index(
+    source: &Source,
+    index: Box<dyn Index>,
+    state: State,
+    mark: Mark,
+    lost: Option<String>,
+) -> Result<Recovered, RecoverError> {
+    let mut receiver = Receiver {
+        place: source.place.clone(),
+        limits: source.limits,
+        reader: index.reader(),
+        index,
+        state,
+        generation: mark.generation,
+        applied: mark.applied,
+        lost,
+        failed: None,
+        first_frame: false,
+    };
+    let opening = Opening {
+        disk: source.disk.clone(),
+        data_dir: source.data_dir.clone(),
+        options: source.log.clone(),
+        clock: source.clock.clone(),
+        clean: read_mark(&*source.disk, &source.data_dir)?,
+        from: mark.applied,
+    };
+    let (log, report) = Log::open(opening, &mut receiver)?;
+    receiver.recount().map_err(|why| OpenError::Replay { first: report.last, why })?;
+    let Receiver { index, state, generation, applied, lost, .. } = receiver;
+    let mut writer = Writer::new(state, log, source.clock.clone(), source.options.clone(), (generation, applied));
+    writer.torn = report
+        .cut
+        .iter()
+        .map(|cut| TornTail { file: cut.file.clone(), at_byte: cut.at_byte, bytes: cut.bytes })
+        .collect();
+    writer.take_over()?;
+    Ok(Recovered { writer, index, report, index_lost: lost })
+}
+
+/// Takes the frames of a log into a state.
+struct Receiver {
+    place: Arc<dyn IndexPlace>,
+    limits: Limits,
+    index: Box<dyn Index>,
+    reader: Arc<dyn IndexReader>,
+    state: State,
+    generation: u64,
+    applied: Lsn,
+    lost: Option<String>,
+    failed: Option<String>,
+    /// The next frame is the first of a whole log: its head counts.
+    first_frame: bool,
+}
+
+impl Receiver {
+    /// The index is of no use for this log: begin without it.
+    fn begin_anew(&mut self, why: &str) {
+        self.lost.get_or_insert_with(|| why.to_owned());
+        self.state = State::new(self.limits);
+        (self.generation, self.applied) = (0, Lsn::NONE);
+        let anew = self.place.set_aside().and_then(|()| self.place.open());
+        match anew {
+            Ok(index) => {
+                self.reader = index.reader();
+                self.index = index;
+            }
+            Err(error) => self.failed = Some(error.to_string()),
+        }
+    }
+
+    fn recount(&mut self) -> Result<(), String> {
+        self.state.matured_to = self.state.now;
+        let (reader, failed) = (&self.reader, &mut self.failed);
+        self.state.recount(&mut |topic, block| load(&**reader, topic, block, failed));
+        self.state.drop_placeholders();
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}
+
+fn load(reader: &dyn IndexReader, topic: u32, block: u64, failed: &mut Option<String>) -> Option<BlockDisk> {
+    match checkpoint::load_block(reader, topic, block) {
+        Ok(stored) => Some(stored),
+        Err(error) => {
+            failed.get_or_insert_with(|| error.to_string());
+            None
+        }
+    }
+}
+
+impl Replay for Receiver {
+    fn start(&mut self, start: ReplayStart) {
+        match start {
+            ReplayStart::Whole(_) => {
+                self.first_frame = true;
+                if self.applied != Lsn::NONE || self.generation > 0 {
+                    self.begin_anew("the log does not go with it");
+                }
+            }
+            ReplayStart::Continue(_) => {}
+        }
+    }
+
+    fn frame(&mut self, frame: &ReplayFrame<'_>) -> Result<(), String> {
+        let head = frame.kind() == FrameKind::Head;
+        if head && !std::mem::take(&mut self.first_frame) {
+            return Ok(());
+        }
+        self.first_frame = false;
+        let mut moved = Moved::new(frame.records().next().map(|record| record.loc.segment));
+        for (lsn, bytes) in frame.entries() {
+            let mut entry: Entry = codec::decode(bytes).map_err(|error| error.to_string())?;
+            moved.mend(&mut entry, || frame.records().map(|record| (record.id, record.loc)).collect());
+            let (reader, failed) = (&self.reader, &mut self.failed);
+            self.state.apply(&entry, lsn, &mut |topic, block| load(&**reader, topic, block, failed));
+        }
+        self.state.saw_frame(frame.time().get(), frame.boot().get());
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        if self.state.dirty_blocks() >= REBUILD_BLOCKS {
+            let upto = frame.entries().map(|(lsn, _)| lsn).last().unwrap_or(self.applied).max(self.applied);
+            self.generation += 1;
+            store(&mut *self.index, &mut self.state, self.generation, upto).map_err(|error| error.to_string())?;
+            self.applied = upto;
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, _epoch: Epoch) -> Vec<Vec<u8>> {
+        self.state.head_entries()
+    }
+}
+
+/// Writes a checkpoint in the middle of a replay, and lets go of its blocks.
+fn store(index: &mut dyn Index, state: &mut State, generation: u64, upto: Lsn) -> Result<(), IndexError> {
+    let delta = state.freeze(generation, upto);
+    checkpoint::write(index, delta)?;
+    for topic in state.topics.values_mut() {
+        for block in topic.rows.thaw() {
+            topic.rows.evict(block);
+        }
+    }
+    Ok(())
+}
+
+/// Records that recovery wrote again have moved; the entries beside them still tell the old place.
+struct Moved {
+    segment: Option<u64>,
+    places: Option<HashMap<u128, Loc>>,
+}
+
+impl Moved {
+    /// `segment` is where the records of the frame lie.
+    fn new(segment: Option<u64>) -> Self {
+        Self { segment, places: None }
+    }
+
+    fn mend(&mut self, entry: &mut Entry, records: impl Fn() -> Vec<(u128, Loc)>) {
+        let Some(segment) = self.segment else { return };
+        let rows: Vec<&mut RowDisk> = match entry {
+            Entry::Published { rows, .. } => rows.iter_mut().collect(),
+            Entry::Rewritten { rows, .. } => rows.iter_mut().map(|(_, _, row)| row).collect(),
+            _ => return,
+        };
+        for row in rows {
+            if row.segment == segment {
+                continue;
+            }
+            let places = self.places.get_or_insert_with(|| records().into_iter().collect());
+            if let Some(loc) = places.get(&row.id) {
+                (row.segment, row.position, row.length) = (loc.segment, loc.position, loc.length);
+            }
+        }
+    }
+}
+
+/// Entries of one segment of a running log, with the places of their records mended.
+pub fn scanned_entries(
+    reader: &LogReader,
+    segment: u64,
+    frame: &crate::log::ScanFrame,
+    scan: &crate::log::Scan,
+) -> Result<Vec<(Lsn, Entry)>, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let mut moved = Moved::new((frame.record_count > 0).then_some(segment));
+    let mut entries = Vec::new();
+    let failed = std::cell::RefCell::new(None);
+    for (place, bytes) in (0..).zip(frame.entries()) {
+        let mut entry: Entry = codec::decode(bytes).map_err(|error| text(&error))?;
+        moved.mend(&mut entry, || {
+            let found = scan.record_locs(frame).and_then(|locs| {
+                locs.into_iter().map(|loc| reader.read(loc).map(|record| (record.id, loc))).collect::<Result<Vec<_>, _>>()
+            });
+            found.unwrap_or_else(|error| {
+                *failed.borrow_mut() = Some(error.to_string());
+                Vec::new()
+            })
+        });
+        let lsn = if frame.kind == FrameKind::Head { Lsn::NONE } else { frame.first.plus(place) };
+        entries.push((lsn, entry));
+    }
+    failed.into_inner().map_or(Ok(entries), Err)
+}
+
+/// Builds an index anew from a running log, up to an lsn. `generation` is the first one it may use.
+pub fn rebuild(
+    index: &mut dyn Index,
+    reader: &LogReader,
+    segments: &[u64],
+    upto: Lsn,
+    generation: u64,
+    limits: Limits,
+) -> Result<u64, String> {
+    let mut state = State::new(limits);
+    let mut generation = generation;
+    let index_reader = index.reader();
+    let mut failed = None;
+    let mut first = true;
+    'segments: for segment in segments {
+        let mut scan = reader.scan(*segment).map_err(|error| error.to_string())?;
+        while let Some(frame) = scan.next() {
+            let frame = frame.map_err(|error| error.to_string())?;
+            if frame.first > upto {
+                break 'segments;
+            }
+            if frame.kind == FrameKind::Head && !first {
+                continue;
+            }
+            first = false;
+            for (lsn, entry) in scanned_entries(reader, *segment, &frame, &scan)? {
+                if lsn <= upto {
+                    state.apply(&entry, lsn, &mut |topic, block| load(&*index_reader, topic, block, &mut failed));
+                }
+            }
+            state.saw_frame(frame.time.get(), frame.boot.get());
+            if let Some(failed) = failed.take() {
+                return Err(failed);
+            }
+            if state.dirty_blocks() >= REBUILD_BLOCKS {
+                generation += 1;
+                store(index, &mut state, generation, Lsn::NONE).map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    state.drop_placeholders();
+    generation += 1;
+    store(index, &mut state, generation, upto).map_err(|error| error.to_string())?;
+    Ok(generation)
+}

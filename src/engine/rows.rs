@@ -1,0 +1,368 @@
+//! Rows: where each message of a topic is, in blocks of 512.
+//!
+//! A block in memory may be *incomplete*: the index holds rows of it that were not loaded. Blocks
+//! that changed since the last checkpoint stay in memory; clean ones are a cache and may be dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::entry::{OriginDisk, RowDisk, Sums};
+use crate::log::Loc;
+
+/// Messages in a block.
+pub const BLOCK_ROWS: u64 = 512;
+
+/// The block that `offset` lies in.
+pub const fn block_of(offset: u64) -> u64 {
+    offset / BLOCK_ROWS
+}
+
+fn place_in_block(offset: u64) -> usize {
+    (offset % BLOCK_ROWS) as usize
+}
+
+/// What the engine knows of a message without reading its record. Zero means "none" in `key`, `tag` and
+/// `due`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub id: u128,
+    pub key: u128,
+    pub loc: Loc,
+    /// Sums of the topic before this message.
+    pub before: Sums,
+    pub tag: u64,
+    /// Log-clock time before which it is withheld.
+    pub due: u64,
+    pub body_bytes: u32,
+    pub origin: Option<Box<OriginDisk>>,
+}
+
+impl Row {
+    /// From the log, with the topic's sums before it.
+    pub fn from_disk(disk: &RowDisk, before: Sums) -> Self {
+        Self {
+            id: disk.id,
+            key: disk.key.unwrap_or(0),
+            loc: Loc { segment: disk.segment, position: disk.position, length: disk.length },
+            before,
+            tag: disk.tag.unwrap_or(0),
+            due: disk.due.unwrap_or(0),
+            body_bytes: disk.body_bytes,
+            origin: disk.origin.clone(),
+        }
+    }
+
+    /// For the log or the index.
+    pub fn to_disk(&self) -> RowDisk {
+        RowDisk {
+            id: self.id,
+            segment: self.loc.segment,
+            position: self.loc.position,
+            length: self.loc.length,
+            body_bytes: self.body_bytes,
+            key: (self.key != 0).then_some(self.key),
+            tag: (self.tag != 0).then_some(self.tag),
+            due: (self.due != 0).then_some(self.due),
+            idempotency: None,
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// Log-clock time of the publish: the upper 48 bits of the id.
+    pub const fn published_at(&self) -> u64 {
+        (self.id >> 80) as u64
+    }
+
+    /// The topic's sums after this message: delayed ones do not count.
+    pub fn after(&self) -> Sums {
+        if self.due != 0 {
+            return self.before;
+        }
+        Sums { count: self.before.count + 1, bytes: self.before.bytes + u64::from(self.body_bytes) }
+    }
+}
+
+/// One place of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// Not loaded from the index.
+    Unknown,
+    /// Not loaded, but known to be given up.
+    UnknownGone,
+    /// Nothing is there any more.
+    Absent,
+    /// A message; `gone` if it was given up for every group.
+    Row { row: Row, gone: bool },
+}
+
+/// Up to 512 places; those behind the end have not been published.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Block {
+    cells: Vec<Cell>,
+}
+
+/// A block as the index keeps it (docs/FORMAT.md, "Index values"): only places that hold a row.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BlockDisk {
+    rows: Vec<StoredRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredRow {
+    place: u16,
+    gone: bool,
+    before: Sums,
+    row: RowDisk,
+}
+
+impl Block {
+    fn cell(&self, place: usize) -> Option<&Cell> {
+        self.cells.get(place)
+    }
+
+    fn set(&mut self, place: usize, cell: Cell) {
+        if self.cells.len() <= place {
+            self.cells.resize(place + 1, Cell::Unknown);
+        }
+        self.cells[place] = cell;
+    }
+
+    /// Whether every place up to `count` is known.
+    pub fn is_complete(&self, count: usize) -> bool {
+        self.cells.len() >= count && !self.cells.iter().any(|cell| matches!(cell, Cell::Unknown | Cell::UnknownGone))
+    }
+
+    /// Fills what is unknown from the index's version. What is known is newer and stays.
+    pub fn fill(&mut self, stored: &BlockDisk, count: usize) {
+        if self.cells.len() < count {
+            self.cells.resize(count, Cell::Unknown);
+        }
+        for stored in &stored.rows {
+            let place = usize::from(stored.place);
+            let row = || Row::from_disk(&stored.row, stored.before);
+            match self.cells.get_mut(place) {
+                Some(cell @ Cell::Unknown) => *cell = Cell::Row { row: row(), gone: stored.gone },
+                Some(cell @ Cell::UnknownGone) => *cell = Cell::Row { row: row(), gone: true },
+                _ => {}
+            }
+        }
+        for cell in &mut self.cells {
+            if matches!(cell, Cell::Unknown | Cell::UnknownGone) {
+                *cell = Cell::Absent;
+            }
+        }
+    }
+
+    /// As the index keeps it. Only for complete blocks.
+    pub fn to_disk(&self) -> BlockDisk {
+        let rows = self.cells.iter().enumerate().filter_map(|(place, cell)| match cell {
+            Cell::Row { row, gone } => {
+                Some(StoredRow { place: place as u16, gone: *gone, before: row.before, row: row.to_disk() })
+            }
+            _ => None,
+        });
+        BlockDisk { rows: rows.collect() }
+    }
+
+    /// The rows and their places.
+    pub fn rows(&self) -> impl Iterator<Item = (usize, &Row, bool)> {
+        self.cells.iter().enumerate().filter_map(|(place, cell)| match cell {
+            Cell::Row { row, gone } => Some((place, row, *gone)),
+            _ => None,
+        })
+    }
+}
+
+/// A block for a checkpoint.
+#[derive(Debug, Clone)]
+pub struct FrozenBlock {
+    pub number: u64,
+    pub block: Arc<Block>,
+    pub origin: BlockOrigin,
+    /// Places published.
+    pub count: usize,
+}
+
+/// What stands at an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// A live message.
+    Row(&'a Row),
+    /// A message given up for every group.
+    Gone(&'a Row),
+    /// Nothing any more.
+    Absent,
+    /// In this block of the index, which is not loaded.
+    Away(u64),
+}
+
+/// The rows of one topic that are in memory.
+#[derive(Debug, Default)]
+pub struct Rows {
+    blocks: BTreeMap<u64, Arc<Block>>,
+    /// Changed since the last checkpoint began.
+    dirty: BTreeSet<u64>,
+    /// In the checkpoint that is being written.
+    frozen: BTreeSet<u64>,
+    /// The offset the next publish gets.
+    tail: u64,
+    /// Blocks below this one are not kept anywhere.
+    floor_block: u64,
+    /// Blocks from this one on have never been in the index.
+    new_from: u64,
+    /// The tail when the checkpoint that is being written began.
+    frozen_tail: u64,
+}
+
+impl Rows {
+    /// A topic whose index holds the blocks from `floor_block` up to the one of `tail`.
+    pub fn restored(tail: u64, floor_block: u64) -> Self {
+        Self { tail, floor_block, new_from: tail.div_ceil(BLOCK_ROWS), ..Self::default() }
+    }
+
+    /// The offset the next publish gets.
+    pub const fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    fn count_in(&self, block: u64) -> usize {
+        (self.tail - (block * BLOCK_ROWS).min(self.tail)).min(BLOCK_ROWS) as usize
+    }
+
+    /// What stands at `offset`, which lies below the tail.
+    pub fn get(&self, offset: u64) -> Found<'_> {
+        let block = block_of(offset);
+        if block < self.floor_block {
+            return Found::Absent;
+        }
+        match self.blocks.get(&block).and_then(|block| block.cell(place_in_block(offset))) {
+            Some(Cell::Row { row, gone: false }) => Found::Row(row),
+            Some(Cell::Row { row, gone: true }) => Found::Gone(row),
+            Some(Cell::Absent) => Found::Absent,
+            Some(Cell::Unknown | Cell::UnknownGone) | None if block >= self.new_from => Found::Absent,
+            Some(Cell::Unknown | Cell::UnknownGone) | None => Found::Away(block),
+        }
+    }
+
+    /// Puts the message at `offset` there; the tail moves past it.
+    pub fn put(&mut self, offset: u64, row: Row, gone: bool) {
+        let block = block_of(offset);
+        if block < self.floor_block {
+            return;
+        }
+        self.tail = self.tail.max(offset + 1);
+        Arc::make_mut(self.blocks.entry(block).or_default()).set(place_in_block(offset), Cell::Row { row, gone });
+        self.dirty.insert(block);
+    }
+
+    /// Moves the tail without a message: after a rebuild, what lies below is said later or gone.
+    pub fn set_tail(&mut self, tail: u64) {
+        self.tail = self.tail.max(tail);
+    }
+
+    /// Marks `offset` as given up. False if it was already, or nothing is there.
+    pub fn mark_gone(&mut self, offset: u64) -> bool {
+        let block = block_of(offset);
+        if block < self.floor_block || offset >= self.tail {
+            return false;
+        }
+        let place = place_in_block(offset);
+        let cells = Arc::make_mut(self.blocks.entry(block).or_default());
+        let changed = match cells.cell(place) {
+            Some(Cell::Row { row, gone: false }) => Some(Cell::Row { row: row.clone(), gone: true }),
+            Some(Cell::Unknown) | None => Some(Cell::UnknownGone),
+            Some(Cell::Row { gone: true, .. } | Cell::UnknownGone | Cell::Absent) => None,
+        };
+        let Some(cell) = changed else { return false };
+        cells.set(place, cell);
+        self.dirty.insert(block);
+        true
+    }
+
+    /// Takes in a block that was loaded from the index.
+    pub fn load(&mut self, block: u64, stored: &BlockDisk) {
+        if block < self.floor_block {
+            return;
+        }
+        let count = self.count_in(block);
+        Arc::make_mut(self.blocks.entry(block).or_default()).fill(stored, count);
+    }
+
+    /// Whether the block is in memory, whole.
+    pub fn is_loaded(&self, block: u64) -> bool {
+        block < self.floor_block
+            || block >= self.new_from
+            || self.blocks.get(&block).is_some_and(|held| held.is_complete(self.count_in(block)))
+    }
+
+    /// Forgets a clean block; false if it is needed for a checkpoint.
+    pub fn evict(&mut self, block: u64) -> bool {
+        if self.dirty.contains(&block) || self.frozen.contains(&block) {
+            return false;
+        }
+        self.blocks.remove(&block);
+        true
+    }
+
+    /// Nothing below `offset` is needed any more: whole blocks below go.
+    pub fn set_floor(&mut self, offset: u64) {
+        let floor = block_of(offset.min(self.tail));
+        if floor <= self.floor_block {
+            return;
+        }
+        self.floor_block = floor;
+        self.blocks = self.blocks.split_off(&floor);
+        self.dirty = self.dirty.split_off(&floor);
+    }
+
+    /// The first block kept.
+    pub const fn floor_block(&self) -> u64 {
+        self.floor_block
+    }
+
+    /// How many blocks changed since the last checkpoint began.
+    pub fn dirty_blocks(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Hands out what changed, for a checkpoint; until [`Rows::thaw`] it stays in memory. Every block in
+    /// between that has never been in the index is handed out too, so that a hole in it means damage.
+    pub fn freeze(&mut self) -> Vec<FrozenBlock> {
+        self.frozen = std::mem::take(&mut self.dirty);
+        self.frozen_tail = self.tail;
+        self.frozen.extend(self.new_from.max(self.floor_block)..self.tail.div_ceil(BLOCK_ROWS));
+        let hand_out = |number: &u64| {
+            let origin = if *number >= self.new_from { BlockOrigin::New } else { BlockOrigin::Known };
+            let block = self.blocks.get(number).cloned().unwrap_or_default();
+            FrozenBlock { number: *number, block, origin, count: self.count_in(*number) }
+        };
+        self.frozen.iter().map(hand_out).collect()
+    }
+
+    /// The checkpoint is durable. Answers the blocks that became clean.
+    pub fn thaw(&mut self) -> Vec<u64> {
+        self.new_from = self.new_from.max(self.frozen_tail.div_ceil(BLOCK_ROWS));
+        let thawed = std::mem::take(&mut self.frozen);
+        thawed.into_iter().filter(|block| !self.dirty.contains(block) && self.blocks.contains_key(block)).collect()
+    }
+
+}
+
+impl Rows {
+    /// The checkpoint failed: what it held is to be written again.
+    pub fn unfreeze(&mut self) {
+        self.dirty.extend(std::mem::take(&mut self.frozen));
+        self.dirty = self.dirty.split_off(&self.floor_block);
+    }
+}
+
+/// Whether the index may hold an older version of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockOrigin {
+    /// It never did.
+    New,
+    /// It must: if it does not, it is damaged.
+    Known,
+}

@@ -1,0 +1,231 @@
+//! Chooses what a pull takes. Pure: changes nothing, so that a choice may be thrown away.
+//!
+//! Order: returned messages by offset, then due delayed ones by time, then fresh ones from the cursor.
+
+use std::collections::HashSet;
+
+use crate::engine::entry::{PendingState, Progress};
+use crate::engine::group_state::GroupState;
+use crate::engine::rows::{BLOCK_ROWS, Found, Row, block_of};
+use crate::engine::state::State;
+use crate::engine::topic_state::TopicState;
+use crate::model::Ordering;
+
+/// Messages that one choice looks at, at most, before it says how far it came.
+const SCAN_MAX: u64 = 8 * BLOCK_ROWS;
+
+/// What to look for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub batch_max: usize,
+    /// Digests of the tags that fresh and due messages must have; `None`: all.
+    pub fresh: Option<&'a [u64]>,
+    /// The same for returned messages; `None`: all.
+    pub returned: Option<&'a [u64]>,
+}
+
+/// What was chosen.
+#[derive(Debug, Default)]
+pub struct Selection {
+    pub picks: Vec<(u64, Row)>,
+    /// Passed over because a message of the same key comes first.
+    pub withheld: Vec<u64>,
+    pub progress: Progress,
+    /// The choice is short because this block is not in memory.
+    pub needs: Option<u64>,
+    /// The choice is short because it looked at enough; the next one goes on from `progress`.
+    pub more: bool,
+}
+
+/// Chooses for a group at log-clock time `state.now`.
+pub fn select(state: &State, topic: &TopicState, group: &GroupState, wanted: Wanted<'_>) -> Selection {
+    let mut choice = Choice {
+        topic,
+        group,
+        wanted,
+        room: fresh_room(state, group),
+        withheld_room: state.limits.returned_max.saturating_sub(group.withheld_len()),
+        keys: HashSet::new(),
+        scanned: 0,
+        out: Selection { progress: group.progress, ..Selection::default() },
+    };
+    if topic.settings.ordering == Ordering::Strict {
+        choice.strict(state.matured_to);
+    } else {
+        choice.returned();
+        choice.rest(state.matured_to);
+    }
+    choice.out
+}
+
+/// How many more fresh or due messages the caps of the group allow.
+fn fresh_room(state: &State, group: &GroupState) -> usize {
+    if group.waiting_len() >= state.limits.returned_max {
+        return 0;
+    }
+    (group.settings.pending_max as usize).saturating_sub(group.leased_len() + group.ready_len())
+}
+
+struct Choice<'a> {
+    topic: &'a TopicState,
+    group: &'a GroupState,
+    wanted: Wanted<'a>,
+    room: usize,
+    withheld_room: usize,
+    keys: HashSet<u128>,
+    scanned: u64,
+    out: Selection,
+}
+
+/// Whether to look at the next message.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Go,
+    Stop,
+}
+
+impl Choice<'_> {
+    fn full(&self) -> bool {
+        self.out.picks.len() >= self.wanted.batch_max
+    }
+
+    fn per_key(&self) -> bool {
+        self.topic.settings.ordering == Ordering::PerKey
+    }
+
+    fn returned(&mut self) {
+        for offset in self.group.ready() {
+            if self.full() {
+                return;
+            }
+            let Some(pending) = self.group.pending(offset) else { continue };
+            if !wants(self.wanted.returned, &pending.row) {
+                continue;
+            }
+            if self.per_key() && !self.group.is_first_of_key(offset, pending.row.key) {
+                continue;
+            }
+            self.out.picks.push((offset, pending.row.clone()));
+        }
+    }
+
+    /// One batch in flight, and nothing passes a message that waits for its next try.
+    fn strict(&mut self, matured_to: u64) {
+        if self.group.leased_len() > 0 {
+            return;
+        }
+        for (offset, pending) in self.group.pendings() {
+            if self.full() {
+                return;
+            }
+            match pending.state {
+                PendingState::Waiting { .. } => return,
+                PendingState::Leased { .. } => {}
+                PendingState::Ready | PendingState::Withheld => {
+                    if wants(self.wanted.returned, &pending.row) {
+                        self.out.picks.push((offset, pending.row.clone()));
+                    }
+                }
+            }
+        }
+        self.rest(matured_to);
+    }
+
+    fn rest(&mut self, matured_to: u64) {
+        if self.due(matured_to) == Next::Go {
+            self.fresh();
+        }
+    }
+
+    fn due(&mut self, matured_to: u64) -> Next {
+        let first = self.group.first_delayed();
+        for (due, offset) in self.topic.delayed.after(self.group.progress.due) {
+            // A message that is not durable yet is not passed either: order counts.
+            if due > matured_to || offset >= self.topic.visible {
+                break;
+            }
+            if offset >= first {
+                let row = match self.topic.rows.get(offset) {
+                    Found::Row(row) => row,
+                    Found::Gone(_) | Found::Absent => {
+                        self.out.progress.due = (due, offset);
+                        continue;
+                    }
+                    Found::Away(block) => return self.away(block),
+                };
+                if self.offer(offset, row) == Next::Stop {
+                    return Next::Stop;
+                }
+            }
+            self.out.progress.due = (due, offset);
+        }
+        Next::Go
+    }
+
+    fn fresh(&mut self) {
+        let end = self.topic.visible.min(self.group.cursor_in(self.topic.visible).max(self.topic.visible));
+        while self.out.progress.cursor < end {
+            let offset = self.out.progress.cursor;
+            match self.topic.rows.get(offset) {
+                Found::Row(row) => {
+                    if row.due == 0 && self.offer(offset, row) == Next::Stop {
+                        return;
+                    }
+                    self.out.progress.plain = row.after();
+                }
+                Found::Gone(row) => self.out.progress.plain = row.after(),
+                Found::Absent => {}
+                Found::Away(block) => {
+                    self.away(block);
+                    return;
+                }
+            }
+            self.out.progress.cursor = offset + 1;
+        }
+    }
+
+    fn away(&mut self, block: u64) -> Next {
+        // At the caps nothing would be taken from it anyway.
+        if !self.full() && self.room > 0 {
+            self.out.needs = Some(block);
+        }
+        Next::Stop
+    }
+
+    /// Takes, withholds or passes a message; `Stop`: it must stay where it is.
+    fn offer(&mut self, offset: u64, row: &Row) -> Next {
+        if self.full() || self.room == 0 {
+            return Next::Stop;
+        }
+        if self.scanned >= SCAN_MAX {
+            self.out.more = true;
+            return Next::Stop;
+        }
+        self.scanned += 1;
+        if !wants(self.wanted.fresh, row) {
+            return Next::Go;
+        }
+        if self.per_key() && row.key != 0 && (self.group.holds_key(row.key) || self.keys.contains(&row.key)) {
+            if self.withheld_room == 0 {
+                return Next::Stop;
+            }
+            self.withheld_room -= 1;
+            self.out.withheld.push(offset);
+            return Next::Go;
+        }
+        self.keys.insert(row.key);
+        self.room -= 1;
+        self.out.picks.push((offset, row.clone()));
+        Next::Go
+    }
+}
+
+fn wants(tags: Option<&[u64]>, row: &Row) -> bool {
+    tags.is_none_or(|tags| tags.contains(&row.tag))
+}
+
+/// The block a group will want next, if it is not in memory.
+pub fn block_ahead(topic: &TopicState, cursor: u64) -> Option<u64> {
+    let next = block_of(cursor) + 1;
+    (next * BLOCK_ROWS < topic.tail() && !topic.rows.is_loaded(next)).then_some(next)
+}

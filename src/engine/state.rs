@@ -1,0 +1,759 @@
+//! The whole state, and [`State::apply`]: the only code that changes it, live and in replay alike.
+//!
+//! `apply` never asks the clock, never rolls dice, never refuses. Derived counts may be off after a
+//! replay over a checkpoint that was cut short; [`State::recount`] makes them right again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::engine::entry::{
+    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RowDisk, Sums, TopicDisk, TopicNo,
+};
+use crate::engine::group_state::{GroupState, Pending};
+use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
+use crate::engine::topic_state::TopicState;
+use crate::engine::{AccessTable, Limits};
+use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
+
+/// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
+pub type Loader<'a> = &'a mut dyn FnMut(TopicNo, u64) -> Option<BlockDisk>;
+
+/// Everything the writer decides by.
+#[derive(Debug)]
+pub struct State {
+    pub topics: BTreeMap<TopicNo, TopicState>,
+    pub groups: BTreeMap<GroupNo, GroupState>,
+    topic_names: HashMap<(String, String), TopicNo>,
+    topic_ids: HashMap<u128, TopicNo>,
+    pub access: Arc<AccessTable>,
+    pub access_dirty: bool,
+    pub next_topic: TopicNo,
+    pub next_group: GroupNo,
+    pub last_id: u128,
+    /// The log clock: never goes back.
+    pub now: u64,
+    /// Delayed messages due up to here are counted as such.
+    pub matured_to: u64,
+    pub boot_id: u128,
+    /// Boot time of the last frame.
+    pub boot: u64,
+    pub limits: Limits,
+    /// Topics and groups deleted since the last checkpoint began.
+    pub deleted_topics: Vec<TopicNo>,
+    pub deleted_groups: Vec<GroupNo>,
+    pub idempotency_keys: usize,
+}
+
+impl State {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            topics: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            topic_names: HashMap::new(),
+            topic_ids: HashMap::new(),
+            access: Arc::default(),
+            access_dirty: false,
+            next_topic: 1,
+            next_group: 1,
+            last_id: 0,
+            now: 0,
+            matured_to: 0,
+            boot_id: 0,
+            boot: 0,
+            limits,
+            deleted_topics: Vec::new(),
+            deleted_groups: Vec::new(),
+            idempotency_keys: 0,
+        }
+    }
+
+    /// The topic that `account` means by `topic`.
+    pub fn find_topic(&self, account: &str, topic: &TopicRef) -> Option<TopicNo> {
+        match topic {
+            TopicRef::Name(name) => self.topic_names.get(&(account.to_owned(), name.as_str().to_owned())).copied(),
+            TopicRef::Id(id) => {
+                let no = *self.topic_ids.get(&id.get())?;
+                (self.topics.get(&no)?.account.as_str() == account).then_some(no)
+            }
+        }
+    }
+
+    /// The group of `topic` that is meant.
+    pub fn find_group(&self, topic: TopicNo, group: &GroupRef) -> Option<GroupNo> {
+        let mut groups = self.real_groups(topic);
+        groups
+            .find(|no| {
+                self.groups.get(no).is_some_and(|found| match group {
+                    GroupRef::Name(name) => found.disk.name == name.as_str(),
+                    GroupRef::Id(id) => found.disk.id == id.get(),
+                })
+            })
+    }
+
+    /// The groups of a topic, its ghost aside.
+    pub fn real_groups(&self, topic: TopicNo) -> impl Iterator<Item = GroupNo> + '_ {
+        let groups = self.topics.get(&topic).into_iter().flat_map(|topic| topic.groups.iter().copied());
+        groups.filter(|no| self.groups.get(no).is_some_and(|group| !group.disk.ghost))
+    }
+
+    /// The frame that follows was written at these times.
+    pub fn saw_frame(&mut self, time: u64, boot: u64) {
+        self.now = self.now.max(time);
+        self.boot = boot;
+    }
+
+    /// Takes in one fact. `loader` reads blocks in replay; live, what is needed is in memory already.
+    pub fn apply(&mut self, entry: &Entry, lsn: Lsn, loader: Loader<'_>) {
+        match entry {
+            Entry::Epoch { boot_id, boot } => self.apply_epoch(*boot_id, *boot),
+            Entry::TopicPut(disk) => self.apply_topic_put(disk),
+            Entry::TopicDeleted { topic } => self.apply_topic_deleted(*topic),
+            Entry::GroupPut(disk) => self.apply_group_put(disk),
+            Entry::GroupDeleted { group } => self.apply_group_deleted(*group),
+            Entry::Published { topic, first_offset, before, rows } => {
+                self.apply_published(*topic, *first_offset, *before, rows, lsn);
+            }
+            Entry::Leased { group, progress, leases, withheld } => {
+                let taken: Vec<_> = leases
+                    .iter()
+                    .map(|lease| {
+                        let state = PendingState::Leased { deadline: lease.deadline };
+                        (lease.offset, Some((lease.attempt, lease.lease, lease.handle)), state)
+                    })
+                    .chain(withheld.iter().map(|offset| (*offset, None, PendingState::Withheld)))
+                    .collect();
+                self.apply_taken(*group, &taken, lsn, loader);
+                self.apply_progress(*group, *progress);
+            }
+            Entry::Settled { group, offsets } => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    for offset in offsets {
+                        group.settle(*offset);
+                    }
+                }
+            }
+            Entry::Returned { group, items } => {
+                for item in items {
+                    self.apply_returned(*group, item.offset, item.until, lsn);
+                }
+            }
+            Entry::Placed { group, progress, pending } => {
+                let Some(state) = self.groups.get_mut(group) else { return };
+                state.clear();
+                state.progress = *progress;
+                for item in pending {
+                    state.set(item.offset, Pending::from_disk(item, lsn));
+                }
+                self.drop_taken_delayed(state_topic(&self.groups, *group));
+                self.recount_group(*group, loader);
+            }
+            Entry::Progressed { group, progress } => self.apply_progress(*group, *progress),
+            Entry::Trimmed { topic, head, plain } => self.apply_trimmed(*topic, *head, *plain),
+            Entry::Gone { topic, items } => {
+                for item in items {
+                    self.apply_gone(*topic, *item);
+                }
+            }
+            Entry::Moved { from_group, from_topic, from_offset, to_topic, to_offset, before, row } => {
+                self.apply_moved_in(*to_topic, *to_offset, *before, row);
+                match from_group {
+                    Some(group) => {
+                        if let Some(group) = self.groups.get_mut(group) {
+                            group.settle(*from_offset);
+                        }
+                    }
+                    None => {
+                        let item = GoneDisk { offset: *from_offset, body_bytes: row.body_bytes, delayed: false };
+                        self.apply_gone(*from_topic, item);
+                    }
+                }
+            }
+            Entry::Rewritten { topic, rows } => self.apply_rewritten(*topic, rows),
+            Entry::PendingKept { group, pending } => {
+                if let Some(state) = self.groups.get_mut(group) {
+                    for item in pending {
+                        state.set(item.offset, Pending::from_disk(item, lsn));
+                    }
+                }
+            }
+            Entry::IdempotencyKept { topic, keys } => {
+                if let Some(topic) = self.topics.get_mut(topic) {
+                    for known in keys {
+                        topic.idempotency.put(*known, lsn);
+                    }
+                }
+            }
+            Entry::AccessPut(disk) => {
+                if let Some(record) = disk.to_model() {
+                    Arc::make_mut(&mut self.access).records.insert(record.id.clone(), record);
+                    self.access_dirty = true;
+                }
+            }
+            Entry::AccessRevoked { id } => {
+                Arc::make_mut(&mut self.access).records.remove(&AccessId(id.clone()));
+                self.access_dirty = true;
+            }
+            Entry::TopicStands { topic, head, head_plain, tail, plain, last_id, foreign } => {
+                let Some(state) = self.topics.get_mut(topic) else { return };
+                state.head = *head;
+                state.head_plain = *head_plain;
+                state.rows.set_tail(*tail);
+                state.visible = *tail;
+                state.plain = *plain;
+                state.last_id = *last_id;
+                state.foreign = *foreign;
+                self.last_id = self.last_id.max(*last_id);
+            }
+        }
+    }
+
+    fn apply_epoch(&mut self, boot_id: u128, boot: u64) {
+        if boot_id != self.boot_id {
+            for group in self.groups.values_mut() {
+                group.rebase(self.boot, boot);
+            }
+        }
+        self.boot_id = boot_id;
+        self.boot = boot;
+    }
+
+    fn apply_topic_put(&mut self, disk: &TopicDisk) {
+        self.next_topic = self.next_topic.max(disk.no + 1);
+        if let Some(topic) = self.topics.get_mut(&disk.no) {
+            self.topic_names.remove(&(topic.disk.account.clone(), topic.disk.name.clone()));
+            let Ok(renamed) = TopicState::new(disk.clone()) else { return };
+            topic.name = renamed.name;
+            topic.settings = renamed.settings;
+            topic.disk = renamed.disk;
+            topic.dirty = true;
+        } else {
+            let Ok(topic) = TopicState::new(disk.clone()) else { return };
+            self.topics.insert(disk.no, topic);
+        }
+        self.topic_names.insert((disk.account.clone(), disk.name.clone()), disk.no);
+        self.topic_ids.insert(disk.id, disk.no);
+    }
+
+    fn apply_topic_deleted(&mut self, no: TopicNo) {
+        let Some(topic) = self.topics.remove(&no) else { return };
+        self.topic_names.remove(&(topic.disk.account, topic.disk.name));
+        self.topic_ids.remove(&topic.disk.id);
+        self.deleted_topics.push(no);
+        for group in topic.groups {
+            self.groups.remove(&group);
+            self.deleted_groups.push(group);
+        }
+    }
+
+    fn apply_group_put(&mut self, disk: &GroupDisk) {
+        self.next_group = self.next_group.max(disk.no + 1);
+        let Ok(fresh) = GroupState::new(disk.clone()) else { return };
+        if let Some(group) = self.groups.get_mut(&disk.no) {
+            group.settings = fresh.settings;
+            group.disk = fresh.disk;
+            group.dirty = true;
+            return;
+        }
+        let Some(topic) = self.topics.get_mut(&disk.topic) else { return };
+        topic.groups.push(disk.no);
+        self.groups.insert(disk.no, fresh);
+    }
+
+    fn apply_group_deleted(&mut self, no: GroupNo) {
+        let Some(group) = self.groups.get_mut(&no) else { return };
+        let topic_no = group.disk.topic;
+        let last = self.topics.get(&topic_no).is_some_and(|topic| topic.groups.len() == 1 && !topic.keeps_settled());
+        if last && !group.disk.ghost && group.holds_messages() {
+            group.disk.ghost = true;
+            group.dirty = true;
+            let all: Vec<u64> = group.pendings().map(|(offset, _)| offset).collect();
+            for offset in all {
+                group.make_ready(offset);
+            }
+            return;
+        }
+        self.groups.remove(&no);
+        self.deleted_groups.push(no);
+        if let Some(topic) = self.topics.get_mut(&topic_no) {
+            topic.groups.retain(|other| *other != no);
+        }
+        self.drop_taken_delayed(topic_no);
+    }
+
+    fn apply_published(&mut self, no: TopicNo, first: u64, before: Sums, rows: &[RowDisk], lsn: Lsn) {
+        let Some(topic) = self.topics.get_mut(&no) else { return };
+        topic.dirty = true;
+        let tail_before = topic.tail();
+        let mut sums = before;
+        for (place, disk) in rows.iter().enumerate() {
+            let offset = first + place as u64;
+            let row = Row::from_disk(disk, sums);
+            sums = row.after();
+            if row.due != 0 && offset >= topic.head && topic.delayed.insert(offset, row.due, row.body_bytes) {
+                for group in &topic.groups {
+                    if let Some(group) = self.groups.get_mut(group)
+                        && offset >= group.first_delayed()
+                    {
+                        group.untaken.count += 1;
+                        group.untaken.bytes += u64::from(row.body_bytes);
+                    }
+                }
+            }
+            if let Some((key, fingerprint)) = disk.idempotency {
+                let known = crate::engine::entry::IdempotencyDisk { key, fingerprint, id: disk.id, offset };
+                let before = topic.idempotency.len();
+                topic.idempotency.put(known, lsn);
+                self.idempotency_keys += topic.idempotency.len() - before;
+            }
+            if row.key != 0 && topic.compacts() {
+                topic.keys.insert(row.key, GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 });
+            }
+            topic.last_id = topic.last_id.max(disk.id);
+            self.last_id = self.last_id.max(disk.id);
+            topic.rows.put(offset, row, false);
+        }
+        if topic.tail() > tail_before {
+            topic.plain = sums;
+        }
+    }
+
+    fn apply_moved_in(&mut self, no: TopicNo, offset: u64, before: Sums, disk: &RowDisk) {
+        let Some(topic) = self.topics.get_mut(&no) else { return };
+        topic.dirty = true;
+        topic.foreign = true;
+        let row = Row::from_disk(disk, before);
+        if offset >= topic.tail() {
+            topic.plain = row.after();
+        }
+        topic.rows.put(offset, row, false);
+    }
+
+    fn apply_taken(
+        &mut self,
+        no: GroupNo,
+        taken: &[(u64, Option<(u32, u64, u128)>, PendingState)],
+        lsn: Lsn,
+        loader: Loader<'_>,
+    ) {
+        let Some(group) = self.groups.get_mut(&no) else { return };
+        let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
+        for (offset, lease, state) in taken {
+            let mut pending = match group.pending(*offset) {
+                Some(pending) => pending.clone(),
+                None => {
+                    let row = find_row(topic, *offset, loader);
+                    if row.as_ref().is_some_and(|row| row.due != 0) {
+                        let bytes = row.as_ref().map_or(0, |row| u64::from(row.body_bytes));
+                        group.untaken.count = group.untaken.count.saturating_sub(1);
+                        group.untaken.bytes = group.untaken.bytes.saturating_sub(bytes);
+                        group.due_untaken = group.due_untaken.saturating_sub(1);
+                    }
+                    let row = row.unwrap_or_else(|| Row::from_disk(&RowDisk::unknown(), Sums::default()));
+                    Pending { row, attempt: 0, lease: 0, handle: 0, state: *state, superseded: false, said_at: lsn }
+                }
+            };
+            if let Some((attempt, lease, handle)) = lease {
+                (pending.attempt, pending.lease, pending.handle) = (*attempt, *lease, *handle);
+            }
+            pending.state = *state;
+            pending.said_at = lsn;
+            group.set(*offset, pending);
+        }
+    }
+
+    fn apply_progress(&mut self, no: GroupNo, progress: Progress) {
+        let Some(group) = self.groups.get_mut(&no) else { return };
+        let Some(topic) = self.topics.get(&group.disk.topic) else { return };
+        let old = std::mem::replace(&mut group.progress, progress);
+        group.dirty = true;
+        if progress.cursor > old.cursor && !topic.gone.is_empty() {
+            let passed = gone_between(topic, old.cursor, progress.cursor);
+            group.gone_ahead = group.gone_ahead.since(passed);
+        }
+        if progress.due != old.due {
+            self.drop_taken_delayed(state_topic(&self.groups, no));
+        }
+    }
+
+    fn apply_returned(&mut self, no: GroupNo, offset: u64, until: u64, lsn: Lsn) {
+        let Some(group) = self.groups.get_mut(&no) else { return };
+        let Some(mut pending) = group.pending(offset).cloned() else { return };
+        if pending.superseded {
+            group.settle(offset);
+            return;
+        }
+        pending.state = if until == 0 { PendingState::Ready } else { PendingState::Waiting { until } };
+        pending.said_at = lsn;
+        group.set(offset, pending);
+    }
+
+    fn apply_trimmed(&mut self, no: TopicNo, head: u64, plain: Sums) {
+        let Some(topic) = self.topics.get_mut(&no) else { return };
+        if head <= topic.head {
+            return;
+        }
+        topic.head = head;
+        topic.head_plain = plain;
+        topic.dirty = true;
+        for offset in topic.delayed.below(head) {
+            forget_delayed(topic, &mut self.groups, offset, self.matured_to);
+        }
+        topic.keys.retain(|_, newest| newest.offset >= head);
+        for group in topic.groups.clone() {
+            let Some(group) = self.groups.get_mut(&group) else { continue };
+            let below: Vec<u64> = group.pendings().map(|(offset, _)| offset).take_while(|offset| *offset < head).collect();
+            for offset in below {
+                group.settle(offset);
+            }
+            if group.progress.cursor < head {
+                let passed = gone_between(topic, group.progress.cursor, head);
+                group.gone_ahead = group.gone_ahead.since(passed);
+                group.progress.cursor = head;
+                group.progress.plain = plain;
+                group.dirty = true;
+            }
+        }
+        topic.gone = topic.gone.split_off(&block_of(head));
+    }
+
+    fn apply_gone(&mut self, no: TopicNo, item: GoneDisk) {
+        let Some(topic) = self.topics.get_mut(&no) else { return };
+        let offset = item.offset;
+        if offset < topic.head || !topic.rows.mark_gone(offset) {
+            return;
+        }
+        if item.delayed {
+            forget_delayed(topic, &mut self.groups, offset, self.matured_to);
+        } else {
+            let gone = topic.gone.entry(block_of(offset)).or_default();
+            gone.count += 1;
+            gone.bytes += u64::from(item.body_bytes);
+        }
+        for group in topic.groups.clone() {
+            let Some(group) = self.groups.get_mut(&group) else { continue };
+            match group.pending(offset).map(|pending| pending.state) {
+                Some(PendingState::Leased { .. }) => {
+                    if let Some(mut pending) = group.pending(offset).cloned() {
+                        pending.superseded = true;
+                        group.set(offset, pending);
+                    }
+                }
+                Some(_) => {
+                    group.settle(offset);
+                }
+                None if offset >= group.progress.cursor && !item.delayed => {
+                    group.gone_ahead.count += 1;
+                    group.gone_ahead.bytes += u64::from(item.body_bytes);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn apply_rewritten(&mut self, no: TopicNo, rows: &[(u64, Sums, RowDisk)]) {
+        let Some(topic) = self.topics.get_mut(&no) else { return };
+        for (offset, before, disk) in rows {
+            let row = Row::from_disk(disk, *before);
+            for group in &topic.groups {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.relocate(*offset, &row);
+                }
+            }
+            let gone = matches!(topic.rows.get(*offset), Found::Gone(_));
+            // A delayed message that a rebuild finds only here is untaken by somebody, or it were not live.
+            let untaken = row.due != 0 && !topic.groups.iter().any(|group| self.groups.get(group).is_some_and(|group| group.pending(*offset).is_some()));
+            if untaken && !gone && *offset >= topic.head {
+                topic.delayed.insert(*offset, row.due, row.body_bytes);
+            }
+            topic.rows.put(*offset, row, gone);
+        }
+        self.drop_taken_delayed(no);
+    }
+
+    /// Forgets delayed messages that every group has taken.
+    fn drop_taken_delayed(&mut self, no: TopicNo) {
+        let Some(topic) = self.topics.get_mut(&no) else { return };
+        if topic.groups.is_empty() || topic.keeps_settled() || topic.delayed.len() == 0 {
+            return;
+        }
+        let taken_by_all: Vec<u64> = topic
+            .delayed
+            .by_due()
+            .take_while(|(due, offset)| {
+                topic.groups.iter().filter_map(|group| self.groups.get(group)).all(|group| {
+                    (*due, *offset) <= group.progress.due || *offset < group.first_delayed()
+                })
+            })
+            .map(|(_, offset)| offset)
+            .collect();
+        for offset in taken_by_all {
+            topic.delayed.remove(offset);
+        }
+    }
+
+    /// Counts delayed messages as due up to now; answers the topics where some became so.
+    pub fn mature(&mut self, now: u64) -> Vec<TopicNo> {
+        let from = std::mem::replace(&mut self.matured_to, self.matured_to.max(now));
+        let mut matured = Vec::new();
+        for (no, topic) in &self.topics {
+            if topic.delayed.len() == 0 {
+                continue;
+            }
+            let due: Vec<(u64, u64)> =
+                topic.delayed.after((from, u64::MAX)).take_while(|(due, _)| *due <= self.matured_to).collect();
+            if due.is_empty() {
+                continue;
+            }
+            matured.push(*no);
+            for group in &topic.groups {
+                if let Some(group) = self.groups.get_mut(group) {
+                    let first = group.first_delayed();
+                    group.due_untaken += due.iter().filter(|(_, offset)| *offset >= first).count() as u64;
+                }
+            }
+        }
+        matured
+    }
+
+    /// Makes all derived counts right, reading blocks where it must.
+    pub fn recount(&mut self, loader: Loader<'_>) {
+        self.idempotency_keys = self.topics.values().map(|topic| topic.idempotency.len()).sum();
+        let topics: Vec<TopicNo> = self.topics.keys().copied().collect();
+        for no in topics {
+            self.recount_topic(no, loader);
+            self.drop_taken_delayed(no);
+        }
+        let groups: Vec<GroupNo> = self.groups.keys().copied().collect();
+        for no in groups {
+            self.recount_group(no, loader);
+        }
+    }
+
+    fn recount_topic(&mut self, no: TopicNo, loader: Loader<'_>) {
+        let Some(topic) = self.topics.get_mut(&no) else { return };
+        topic.visible = topic.tail();
+        if !topic.compacts() && topic.gone.is_empty() {
+            return;
+        }
+        topic.gone.clear();
+        topic.keys.clear();
+        for block in block_of(topic.head)..topic.tail().div_ceil(BLOCK_ROWS) {
+            load_block(topic, block, loader);
+            let first = block * BLOCK_ROWS;
+            for offset in first.max(topic.head)..(first + BLOCK_ROWS).min(topic.tail()) {
+                match topic.rows.get(offset) {
+                    Found::Row(row) if row.key != 0 && topic.settings.compaction != crate::model::Compaction::None => {
+                        let newest = GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 };
+                        topic.keys.insert(row.key, newest);
+                    }
+                    Found::Gone(row) if row.due == 0 => {
+                        let gone = topic.gone.entry(block).or_default();
+                        gone.count += 1;
+                        gone.bytes += u64::from(row.body_bytes);
+                    }
+                    _ => {}
+                }
+            }
+            topic.rows.evict(block);
+        }
+    }
+
+    /// Makes the derived counts of one group right.
+    pub fn recount_group(&mut self, no: GroupNo, loader: Loader<'_>) {
+        let Some(group) = self.groups.get_mut(&no) else { return };
+        let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
+        let first = group.first_delayed();
+        group.untaken = Sums::default();
+        group.due_untaken = 0;
+        for (due, offset) in topic.delayed.after(group.progress.due) {
+            if offset >= first {
+                group.untaken.count += 1;
+                group.untaken.bytes += topic.delayed.get(offset).map_or(0, |(_, bytes)| u64::from(bytes));
+                group.due_untaken += u64::from(due <= self.matured_to);
+            }
+        }
+        group.gone_ahead = Sums::default();
+        if topic.gone.is_empty() {
+            return;
+        }
+        let cursor = group.progress.cursor;
+        load_block(topic, block_of(cursor), loader);
+        let block_start = block_of(cursor) * BLOCK_ROWS;
+        let before = gone_between(topic, block_start, cursor);
+        group.gone_ahead = topic.gone_from_block(block_of(cursor)).since(before);
+    }
+
+    /// What the head of a segment says: the catalog and where everything stands, so that the log can
+    /// begin there.
+    pub fn head_entries(&self) -> Vec<Vec<u8>> {
+        let state = self;
+        let mut entries = vec![Entry::Epoch { boot_id: state.boot_id, boot: state.boot }];
+        for topic in state.topics.values() {
+            entries.push(Entry::TopicPut(topic.disk.clone()));
+            entries.push(Entry::TopicStands {
+                topic: topic.disk.no,
+                head: topic.head,
+                head_plain: topic.head_plain,
+                tail: topic.tail(),
+                plain: topic.plain,
+                last_id: topic.last_id,
+                foreign: topic.foreign,
+            });
+        }
+        for group in state.groups.values() {
+            entries.push(Entry::GroupPut(group.disk.clone()));
+            entries.push(Entry::Progressed { group: group.disk.no, progress: group.progress });
+        }
+        entries.extend(state.access.records.values().map(|record| Entry::AccessPut(AccessDisk::from_model(record))));
+        entries.iter().map(crate::codec::encode).collect()
+    }
+
+    /// Blocks that changed since the last checkpoint began.
+    pub fn dirty_blocks(&self) -> usize {
+        self.topics.values().map(|topic| topic.rows.dirty_blocks()).sum()
+    }
+
+    /// During a rebuild a pending message may be told of before its record is; one whose record never
+    /// came was settled by something that is not in the log any more.
+    pub fn drop_placeholders(&mut self) {
+        for group in self.groups.values_mut() {
+            let unknown: Vec<u64> =
+                group.pendings().filter(|(_, pending)| pending.row.id == 0).map(|(offset, _)| offset).collect();
+            for offset in unknown {
+                group.settle(offset);
+            }
+        }
+    }
+
+    /// The lowest offset of a topic that anybody still needs: rows below may go.
+    pub fn floor(&self, topic: &TopicState) -> u64 {
+        if topic.groups.is_empty() || topic.keeps_settled() {
+            return topic.head;
+        }
+        let groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
+        let lowest = groups.map(|group| group.floor_in(topic.tail())).min().unwrap_or(topic.head);
+        let delayed = topic.delayed.first_offset().unwrap_or(u64::MAX);
+        lowest.min(delayed).max(topic.head)
+    }
+
+    /// Whether anybody still needs the message at `offset`, which was published with a delay or without.
+    pub fn is_live(&self, no: TopicNo, offset: u64, delayed: bool) -> bool {
+        let Some(topic) = self.topics.get(&no) else { return false };
+        let groups = || topic.groups.iter().filter_map(|group| self.groups.get(group));
+        if groups().any(|group| group.pending(offset).is_some()) {
+            return true;
+        }
+        if offset < topic.head || matches!(topic.rows.get(offset), Found::Gone(_) | Found::Absent) {
+            return false;
+        }
+        if topic.groups.is_empty() || topic.keeps_settled() {
+            return true;
+        }
+        if delayed {
+            return topic.delayed.get(offset).is_some();
+        }
+        groups().any(|group| offset >= group.cursor_in(topic.tail()))
+    }
+}
+
+impl RowDisk {
+    /// Stands in, during a rebuild, for a row that is said later in the log.
+    pub fn unknown() -> Self {
+        Self {
+            id: 0,
+            segment: 0,
+            position: 0,
+            length: 0,
+            body_bytes: 0,
+            key: None,
+            tag: None,
+            due: None,
+            idempotency: None,
+            origin: None,
+        }
+    }
+}
+
+impl GroupState {
+    /// Delayed messages below this offset are none of the group's.
+    pub fn first_delayed(&self) -> u64 {
+        if !self.progress.positioned && self.start() == Start::Tail { u64::MAX } else { self.progress.start }
+    }
+
+    /// The cursor; of a group that will start at the tail, the tail.
+    pub fn cursor_in(&self, tail: u64) -> u64 {
+        if !self.progress.positioned && self.start() == Start::Tail { tail } else { self.progress.cursor }
+    }
+
+    fn floor_in(&self, tail: u64) -> u64 {
+        if self.holds_messages() { self.floor() } else { tail }
+    }
+
+    /// A group that has no position and starts at the tail holds nothing.
+    pub fn holds_messages(&self) -> bool {
+        self.progress.positioned || self.start() != Start::Tail
+    }
+}
+
+fn state_topic(groups: &BTreeMap<GroupNo, GroupState>, no: GroupNo) -> TopicNo {
+    groups.get(&no).map_or(0, |group| group.disk.topic)
+}
+
+fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>) {
+    if !topic.rows.is_loaded(block) {
+        if let Some(stored) = loader(topic.disk.no, block) {
+            topic.rows.load(block, &stored);
+        }
+    }
+}
+
+fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<Row> {
+    if offset >= topic.tail() {
+        return None;
+    }
+    load_block(topic, block_of(offset), loader);
+    match topic.rows.get(offset) {
+        Found::Row(row) | Found::Gone(row) => Some(row.clone()),
+        Found::Absent | Found::Away(_) => None,
+    }
+}
+
+/// Sums of the messages given up one by one in `from..to`, as far as their blocks are in memory.
+fn gone_between(topic: &TopicState, from: u64, to: u64) -> Sums {
+    let mut sums = Sums::default();
+    if topic.gone.is_empty() || from >= to {
+        return sums;
+    }
+    for (block, gone) in topic.gone.range(block_of(from)..=block_of(to - 1)) {
+        let start = block * BLOCK_ROWS;
+        if start >= from && start + BLOCK_ROWS <= to {
+            sums.count += gone.count;
+            sums.bytes += gone.bytes;
+            continue;
+        }
+        for offset in start.max(from)..(start + BLOCK_ROWS).min(to) {
+            if let Found::Gone(row) = topic.rows.get(offset)
+                && row.due == 0
+            {
+                sums.count += 1;
+                sums.bytes += u64::from(row.body_bytes);
+            }
+        }
+    }
+    sums
+}
+
+/// Takes a delayed message away from everybody who has not taken it.
+fn forget_delayed(topic: &mut TopicState, groups: &mut BTreeMap<GroupNo, GroupState>, offset: u64, matured_to: u64) {
+    let Some((due, body_bytes)) = topic.delayed.remove(offset) else { return };
+    for group in &topic.groups {
+        let Some(group) = groups.get_mut(group) else { continue };
+        if (due, offset) > group.progress.due && offset >= group.first_delayed() {
+            group.untaken.count = group.untaken.count.saturating_sub(1);
+            group.untaken.bytes = group.untaken.bytes.saturating_sub(u64::from(body_bytes));
+            if due <= matured_to {
+                group.due_untaken = group.due_untaken.saturating_sub(1);
+            }
+        }
+    }
+}

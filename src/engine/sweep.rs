@@ -1,0 +1,151 @@
+//! What time does: leases lapse, delays end, waits end, messages grow too old.
+
+use crate::engine::entry::{Entry, GroupNo, TopicNo};
+use crate::engine::decide_settle::{ATTEMPTS_USED, MOVE_BYTES};
+use crate::engine::rows::Found;
+use crate::engine::writer::{SWEEP_MAX, Writer, millis};
+use crate::log::{Fatal, Room, Urgency};
+
+/// A topic whose oldest block has to be loaded first is looked at again after this long, in ms.
+const LOOK_AGAIN_MS: u64 = 20;
+
+impl Writer {
+    /// Does what is due by now, a bounded piece of it.
+    pub(super) fn sweep_due(&mut self) -> Result<(), Fatal> {
+        for topic in self.state.mature(self.state.now) {
+            let groups = self.state.topics[&topic].groups.clone();
+            self.touch_groups(&groups);
+        }
+        for group in self.due_groups() {
+            self.sweep_group(group)?;
+        }
+        self.trim_due()
+    }
+
+    fn sweep_group(&mut self, no: GroupNo) -> Result<(), Fatal> {
+        if self.waiters.get(&no).is_some_and(|waiters| waiters.iter().any(|waiter| waiter.until <= self.boot)) {
+            self.runnable.insert(no);
+        }
+        let now = self.state.now;
+        let Some(group) = self.state.groups.get_mut(&no) else { return Ok(()) };
+        let mut any = group.end_waits(now);
+        for _ in 0..SWEEP_MAX {
+            let Some(offset) = self.state.groups.get(&no).and_then(|group| group.lapsed(self.boot)) else { break };
+            match self.room(MOVE_BYTES, Urgency::Essential) {
+                Room::Fits => {}
+                Room::NeedsRoll => self.commit_and_roll()?,
+                // It lapses when there is room again; nobody gets it before.
+                Room::Full | Room::TooLarge => break,
+            }
+            self.lapse(no, offset);
+            any = true;
+        }
+        if any {
+            self.touch_groups(&[no]);
+        }
+        Ok(())
+    }
+
+    /// A lease whose deadline has passed is a returned message: that needs no fact of its own, but what
+    /// follows from it (a dead letter) does.
+    fn lapse(&mut self, no: GroupNo, offset: u64) {
+        let Some(group) = self.state.groups.get_mut(&no) else { return };
+        let Some(pending) = group.pending(offset) else { return };
+        group.totals.lapsed += 1;
+        if group.settings.attempts_max.is_some_and(|max| pending.attempt >= max) {
+            self.bury(no, offset, ATTEMPTS_USED);
+        } else if pending.superseded {
+            self.emit(&Entry::Settled { group: no, offsets: vec![offset] });
+        } else {
+            tracing::debug!(group = %group.disk.name, offset, "lease lapsed");
+            group.make_ready(offset);
+        }
+    }
+
+    // ---- retention ----
+
+    /// Log-clock time at which the next topic has to be looked at for retention.
+    pub(super) fn next_trim(&self) -> Option<u64> {
+        self.trims.first().map(|(at, _)| *at)
+    }
+
+    /// A topic is to be looked at for retention at this log-clock time.
+    pub(super) fn plan_trim(&mut self, no: TopicNo, at: u64) {
+        if let Some(old) = self.trim_of.insert(no, at) {
+            self.trims.remove(&(old, no));
+        }
+        self.trims.insert((at, no));
+    }
+
+    fn trim_due(&mut self) -> Result<(), Fatal> {
+        let due: Vec<TopicNo> =
+            self.trims.iter().take_while(|(at, _)| *at <= self.state.now).map(|(_, no)| *no).collect();
+        for no in due {
+            match self.room(4096, Urgency::Essential) {
+                Room::Fits => {}
+                Room::NeedsRoll => self.commit_and_roll()?,
+                Room::Full | Room::TooLarge => return Ok(()),
+            }
+            self.trim(no);
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, no: TopicNo) {
+        if let Some(at) = self.trim_of.remove(&no) {
+            self.trims.remove(&(at, no));
+        }
+        let Some(topic) = self.state.topics.get(&no) else { return };
+        let retention = topic.settings.retention;
+        let age = retention.age.filter(|_| !self.clock_suspect).map(millis);
+        if age.is_none() && retention.bytes.is_none() {
+            return;
+        }
+        let now = self.state.now;
+        let mut too_many = retention.bytes.map_or(0, |max| self.topic_counts(no).bytes.saturating_sub(max));
+        let from = self.state.floor(topic);
+        let mut head = from;
+        let mut plain = None;
+        let mut again = age.map(|age| now + age);
+        let mut looked = 0;
+        while head < topic.tail() {
+            if looked >= SWEEP_MAX {
+                again = Some(now);
+                break;
+            }
+            looked += 1;
+            let (row, live) = match topic.rows.get(head) {
+                Found::Row(row) => (row, self.state.is_live(no, head, row.due != 0)),
+                Found::Gone(row) => (row, false),
+                Found::Absent => {
+                    head += 1;
+                    continue;
+                }
+                Found::Away(block) => {
+                    again = Some(now + LOOK_AGAIN_MS);
+                    self.ask_for(no, block);
+                    break;
+                }
+            };
+            let too_old = age.is_some_and(|age| row.published_at() + age <= now);
+            if !too_old && too_many == 0 {
+                again = age.map(|age| row.published_at() + age);
+                break;
+            }
+            if live {
+                too_many = too_many.saturating_sub(u64::from(row.body_bytes));
+            }
+            plain = Some(row.after());
+            head += 1;
+        }
+        if let Some(at) = again {
+            self.plan_trim(no, at);
+        }
+        if let Some(plain) = plain {
+            let plain = if head >= self.state.topics[&no].tail() { self.state.topics[&no].plain } else { plain };
+            self.emit(&Entry::Trimmed { topic: no, head, plain });
+            let groups = self.state.topics[&no].groups.clone();
+            self.touch_groups(&groups);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One topic: its settings, rows, delayed messages, keys.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use crate::engine::entry::{GoneDisk, GroupNo, IdempotencyDisk, Sums, TopicDisk};
+use crate::engine::rows::{BLOCK_ROWS, Rows};
+use crate::model::{AccountName, Compaction, Lsn, Millis, NameError, Settled, Topic, TopicId, TopicName, TopicSettings};
+
+/// The delayed messages that some group has not taken yet, in both orders.
+#[derive(Debug, Default)]
+pub struct Delayed {
+    by_offset: BTreeMap<u64, (u64, u32)>,
+    by_due: BTreeSet<(u64, u64)>,
+    bytes: u64,
+    /// Chunks of 512 offsets that changed since the last checkpoint.
+    pub dirty_chunks: BTreeSet<u64>,
+}
+
+impl Delayed {
+    pub fn insert(&mut self, offset: u64, due: u64, body_bytes: u32) -> bool {
+        if self.by_offset.insert(offset, (due, body_bytes)).is_some() {
+            return false;
+        }
+        self.by_due.insert((due, offset));
+        self.bytes += u64::from(body_bytes);
+        self.dirty_chunks.insert(offset / BLOCK_ROWS);
+        true
+    }
+
+    pub fn remove(&mut self, offset: u64) -> Option<(u64, u32)> {
+        let (due, body_bytes) = self.by_offset.remove(&offset)?;
+        self.by_due.remove(&(due, offset));
+        self.bytes -= u64::from(body_bytes);
+        self.dirty_chunks.insert(offset / BLOCK_ROWS);
+        Some((due, body_bytes))
+    }
+
+    pub fn get(&self, offset: u64) -> Option<(u64, u32)> {
+        self.by_offset.get(&offset).copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_offset.len()
+    }
+
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn first_offset(&self) -> Option<u64> {
+        self.by_offset.keys().next().copied()
+    }
+
+    /// In order of time, after `from`.
+    pub fn after(&self, from: (u64, u64)) -> impl Iterator<Item = (u64, u64)> + '_ {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.by_due.range((Excluded(from), Unbounded)).copied()
+    }
+
+    /// In order of time, from the start.
+    pub fn by_due(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.by_due.iter().copied()
+    }
+
+    /// In order of offset.
+    pub fn by_offset(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
+        self.by_offset.iter().map(|(offset, (due, bytes))| (*offset, *due, *bytes))
+    }
+
+    /// Those of one chunk, as the index keeps them.
+    pub fn chunk(&self, chunk: u64) -> Vec<(u64, u64, u32)> {
+        let range = chunk * BLOCK_ROWS..(chunk + 1) * BLOCK_ROWS;
+        self.by_offset.range(range).map(|(offset, (due, bytes))| (*offset, *due, *bytes)).collect()
+    }
+
+    /// Offsets below `head`.
+    pub fn below(&self, head: u64) -> Vec<u64> {
+        self.by_offset.range(..head).map(|(offset, _)| *offset).collect()
+    }
+}
+
+/// Idempotency keys within their window.
+#[derive(Debug, Default)]
+pub struct Idempotency {
+    keys: HashMap<u128, (IdempotencyDisk, Lsn)>,
+    /// In order of publishing, for expiry: the id holds the time.
+    order: VecDeque<u128>,
+    /// Chunks of 512 offsets that changed since the last checkpoint.
+    pub dirty_chunks: BTreeSet<u64>,
+}
+
+impl Idempotency {
+    pub fn get(&self, key: u128) -> Option<&IdempotencyDisk> {
+        self.keys.get(&key).map(|(known, _)| known)
+    }
+
+    pub fn put(&mut self, known: IdempotencyDisk, said_at: Lsn) {
+        self.dirty_chunks.insert(known.offset / BLOCK_ROWS);
+        if let Some((old, _)) = self.keys.insert(known.key, (known, said_at)) {
+            self.dirty_chunks.insert(old.offset / BLOCK_ROWS);
+            if old.id == known.id {
+                return;
+            }
+            self.order.retain(|key| *key != known.key);
+        }
+        self.order.push_back(known.key);
+    }
+
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Forgets what was published before `oldest` (log clock); at most `most` of them.
+    pub fn expire(&mut self, oldest: u64, most: usize) {
+        for _ in 0..most {
+            let Some(key) = self.order.front().copied() else { return };
+            match self.keys.get(&key) {
+                Some((known, _)) if (known.id >> 80) as u64 > oldest => return,
+                Some((known, _)) => {
+                    self.dirty_chunks.insert(known.offset / BLOCK_ROWS);
+                    self.keys.remove(&key);
+                }
+                None => {}
+            }
+            self.order.pop_front();
+        }
+    }
+
+    /// Those said before `lsn`.
+    pub fn said_before(&self, lsn: Lsn) -> Vec<IdempotencyDisk> {
+        self.order.iter().filter_map(|key| self.keys.get(key)).filter(|(_, at)| *at < lsn).map(|(known, _)| *known).collect()
+    }
+
+    /// Those of one chunk, as the index keeps them.
+    pub fn chunks(&self, wanted: &BTreeSet<u64>) -> BTreeMap<u64, Vec<IdempotencyDisk>> {
+        let mut chunks: BTreeMap<u64, Vec<IdempotencyDisk>> = wanted.iter().map(|chunk| (*chunk, Vec::new())).collect();
+        if wanted.is_empty() {
+            return chunks;
+        }
+        for (known, _) in self.keys.values() {
+            if let Some(list) = chunks.get_mut(&(known.offset / BLOCK_ROWS)) {
+                list.push(*known);
+            }
+        }
+        for list in chunks.values_mut() {
+            list.sort_unstable_by_key(|known| known.id);
+        }
+        chunks
+    }
+}
+
+/// A topic.
+#[derive(Debug)]
+pub struct TopicState {
+    pub disk: TopicDisk,
+    pub account: AccountName,
+    pub name: TopicName,
+    pub settings: TopicSettings,
+    pub rows: Rows,
+    /// Sums over everything published without delay.
+    pub plain: Sums,
+    /// The oldest offset that no trim has passed.
+    pub head: u64,
+    pub head_plain: Sums,
+    /// Offsets below are durable: only they are handed out.
+    pub visible: u64,
+    pub delayed: Delayed,
+    pub idempotency: Idempotency,
+    /// Newest message of each key, with compaction.
+    pub keys: HashMap<u128, GoneDisk>,
+    /// Per block: messages without delay that were given up one by one.
+    pub gone: BTreeMap<u64, Sums>,
+    /// Messages were moved here: ids do not rise with offsets, records lie anywhere.
+    pub foreign: bool,
+    pub last_id: u128,
+    /// Its groups; a ghost is among them.
+    pub groups: Vec<GroupNo>,
+    pub published: u64,
+    pub published_bytes: u64,
+    pub dirty: bool,
+}
+
+impl TopicState {
+    pub fn new(disk: TopicDisk) -> Result<Self, NameError> {
+        Ok(Self {
+            account: AccountName::parse(&disk.account)?,
+            name: TopicName::parse(&disk.name)?,
+            settings: disk.settings(),
+            disk,
+            rows: Rows::default(),
+            plain: Sums::default(),
+            head: 0,
+            head_plain: Sums::default(),
+            visible: 0,
+            delayed: Delayed::default(),
+            idempotency: Idempotency::default(),
+            keys: HashMap::new(),
+            gone: BTreeMap::new(),
+            foreign: false,
+            last_id: 0,
+            groups: Vec::new(),
+            published: 0,
+            published_bytes: 0,
+            dirty: true,
+        })
+    }
+
+    pub fn to_model(&self) -> Topic {
+        Topic {
+            account: self.account.clone(),
+            id: TopicId::new(self.disk.id),
+            name: self.name.clone(),
+            settings: self.settings.clone(),
+            created_at: Millis::new(self.disk.created_at),
+            modified_at: Millis::new(self.disk.modified_at),
+        }
+    }
+
+    pub const fn tail(&self) -> u64 {
+        self.rows.tail()
+    }
+
+    pub fn compacts(&self) -> bool {
+        self.settings.compaction == Compaction::LatestPerKey
+    }
+
+    pub fn keeps_settled(&self) -> bool {
+        self.settings.retention.settled == Settled::Keep
+    }
+
+    /// Messages given up one by one, from block `from` on (without delay).
+    pub fn gone_from_block(&self, from: u64) -> Sums {
+        self.gone.range(from..).fold(Sums::default(), |sum, (_, gone)| Sums {
+            count: sum.count + gone.count,
+            bytes: sum.bytes + gone.bytes,
+        })
+    }
+}

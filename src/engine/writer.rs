@@ -1,0 +1,667 @@
+//! The writer: the only one that changes state. It turns, forever: decide, commit, reply.
+//!
+//! Plain code without threads or channels: whoever drives it (a thread, a simulator) hands in
+//! commands, runs the jobs it puts out and hands their results back in as commands.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+use crate::codec;
+use crate::engine::checkpoint::Delta;
+use crate::engine::command::{Command, JobDone, PullWork, Reply, Taken};
+use crate::engine::entry::{Entry, GroupNo, TopicNo};
+use crate::engine::front::Front;
+use crate::engine::rows::BLOCK_ROWS;
+use crate::engine::state::State;
+use crate::engine::stats::Stats;
+use crate::engine::{PullError, Refusal, TornTail};
+use crate::log::{Fatal, FrameMeta, Loc, Log, LogReader, RollError, Room, Urgency};
+use crate::model::{Lsn, Millis};
+
+/// How the engine is set up, beside its [`Limits`](crate::engine::Limits).
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// Leases are answered when synced, not when written.
+    pub lease_synced: bool,
+    /// A checkpoint begins when this many bytes of log are behind the last one.
+    pub checkpoint_log_bytes: u64,
+    /// Or when this long has passed and anything changed.
+    pub checkpoint_interval: Duration,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self { lease_synced: false, checkpoint_log_bytes: 64 << 20, checkpoint_interval: Duration::from_secs(5) }
+    }
+}
+
+/// Written leases are synced at the latest this much later, in ms.
+const LEASE_SYNC_MS: u64 = 5;
+/// While leases exist, a frame at least this often tells the time, in ms.
+const STAMP_MS: u64 = 1000;
+/// A checkpoint begins when this many blocks changed, whatever the log says: bounds their memory.
+const CHECKPOINT_BLOCKS: usize = 256;
+/// Publishes are refused while more blocks than this wait for a checkpoint.
+const DIRTY_BLOCKS_MAX: usize = 2048;
+/// Clean blocks kept in memory.
+const CACHED_BLOCKS_MAX: usize = 192;
+
+/// Something to be done beside the writer; its result comes back as [`JobDone`].
+pub enum Job {
+    /// Read a block from the index.
+    Load { topic: TopicNo, block: u64 },
+    /// Write a checkpoint.
+    Checkpoint(Box<Delta>),
+    /// Read records from a segment, behind this many frames.
+    Scan { segment: u64, skip: usize },
+    /// The index failed: build it again from the log up to this lsn.
+    Rebuild { upto: Lsn },
+}
+
+/// Where a command stands after `decide`.
+pub(super) enum Step {
+    Done,
+    /// It needs this block.
+    Need(Command, TopicNo, u64),
+    /// It did a bounded piece and wants to go on.
+    Again(Command),
+    /// The frame or the segment has no room for it.
+    Roll(Command),
+}
+
+/// A pull that waits.
+pub(super) struct Waiter {
+    pub work: PullWork,
+    /// Boot time at which it gets what there is.
+    pub until: u64,
+    pub reply: Reply<Result<Taken, PullError>>,
+}
+
+type Release = Box<dyn FnOnce() + Send>;
+
+/// See the module.
+pub struct Writer {
+    pub(super) state: State,
+    pub(super) log: Log,
+    pub(super) reader: LogReader,
+    /// Room that the command which is to be tried again asked for.
+    asked: Cell<(usize, Urgency)>,
+    written_bytes: u64,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) options: WriterOptions,
+    /// Jobs to run; the driver takes them.
+    pub jobs: Vec<Job>,
+    /// Boot time now.
+    pub(super) boot: u64,
+    clock_base: (u64, u64),
+    pub(super) clock_suspect: bool,
+    pub(super) waiters: HashMap<GroupNo, VecDeque<Waiter>>,
+    /// Groups whose waiting pulls may find something.
+    pub(super) runnable: BTreeSet<GroupNo>,
+    /// When each group needs a sweep (boot time), in both orders.
+    timers: BTreeSet<(u64, GroupNo)>,
+    timer_of: HashMap<GroupNo, u64>,
+    pub(super) touched: BTreeSet<GroupNo>,
+    /// When each topic is to be looked at for retention (log clock), in both orders.
+    pub(super) trims: BTreeSet<(u64, TopicNo)>,
+    pub(super) trim_of: HashMap<TopicNo, u64>,
+    pub(super) published: BTreeSet<TopicNo>,
+    parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
+    loading: HashSet<(TopicNo, u64)>,
+    cached: VecDeque<(TopicNo, u64)>,
+    written: Vec<Release>,
+    synced: Vec<Release>,
+    must_sync: bool,
+    lease_sync_at: Option<u64>,
+    stamp_at: u64,
+    pub(super) generation: u64,
+    pub(super) checkpoint_running: bool,
+    /// What the newest durable checkpoint covers, and what the running one will.
+    pub(super) checkpoint_lsn: Lsn,
+    checkpointing: Lsn,
+    checkpoint_log_mark: u64,
+    checkpoint_at: u64,
+    changed: bool,
+    pub(super) rebuilding: bool,
+    pub(super) front: Front,
+    pub(super) stopping: Option<Reply<()>>,
+    pub(super) stopped: bool,
+    pub(super) stats: Stats,
+    pub(super) torn: Vec<TornTail>,
+    scratch: Vec<u8>,
+    /// Entries in the frame that is being built.
+    frame_entries: u64,
+    commit_commands: u64,
+}
+
+impl Writer {
+    /// A writer over a recovered state. `generation` is of the index as recovered, `applied` its lsn.
+    pub fn new(state: State, log: Log, clock: Arc<dyn Clock>, options: WriterOptions, index: (u64, Lsn)) -> Self {
+        let boot = clock.boot().get();
+        let wall = clock.wall().get();
+        let base = state.now.max(wall);
+        let clock_suspect = state.now > wall + 3_600_000;
+        let groups: BTreeSet<GroupNo> = state.groups.keys().copied().collect();
+        let mut writer = Self {
+            state,
+            reader: log.reader(),
+            log,
+            asked: Cell::new((0, Urgency::Essential)),
+            written_bytes: 0,
+            clock,
+            options,
+            jobs: Vec::new(),
+            boot,
+            clock_base: (base, boot),
+            clock_suspect,
+            waiters: HashMap::new(),
+            runnable: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            timer_of: HashMap::new(),
+            touched: groups,
+            trims: BTreeSet::new(),
+            trim_of: HashMap::new(),
+            published: BTreeSet::new(),
+            parked: BTreeMap::new(),
+            loading: HashSet::new(),
+            cached: VecDeque::new(),
+            written: Vec::new(),
+            synced: Vec::new(),
+            must_sync: false,
+            lease_sync_at: None,
+            stamp_at: 0,
+            generation: index.0,
+            checkpoint_running: false,
+            checkpoint_lsn: index.1,
+            checkpointing: index.1,
+            checkpoint_log_mark: 0,
+            checkpoint_at: boot,
+            changed: true,
+            rebuilding: false,
+            stuck: false,
+            front: Front::default(),
+            stopping: None,
+            stopped: false,
+            stats: Stats::default(),
+            torn: Vec::new(),
+            scratch: Vec::new(),
+            frame_entries: 0,
+            commit_commands: 0,
+        };
+        writer.tick();
+        let topics: Vec<TopicNo> = writer.state.topics.keys().copied().collect();
+        for topic in topics {
+            writer.plan_trim(topic, 0);
+        }
+        writer.settle_timers();
+        writer
+    }
+
+    /// Says, durably, that this process took over; before anything else.
+    pub fn take_over(&mut self) -> Result<(), Fatal> {
+        let (boot_id, boot) = (self.clock.boot_id(), self.boot);
+        self.emit(&Entry::Epoch { boot_id, boot });
+        self.touched.extend(self.state.groups.keys());
+        self.require_sync();
+        self.commit()?;
+        self.settle_timers();
+        Ok(())
+    }
+
+    /// Whether [`Command::Stop`] has been carried out.
+    pub const fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Reads bodies beside the writer.
+    pub fn reader(&self) -> LogReader {
+        self.reader.clone()
+    }
+
+    /// Ends the log after [`Writer::is_stopped`]: the mark of a clean stop, and who waits for it.
+    pub fn finish(self) -> Result<(crate::log::CleanMark, Option<Reply<()>>), Fatal> {
+        Ok((self.log.stop_clean()?, self.stopping))
+    }
+
+    /// Reads the clocks. The log clock runs with boot time; the wall sets it only at the start.
+    fn tick(&mut self) {
+        self.boot = self.boot.max(self.clock.boot().get());
+        let now = self.clock_base.0 + (self.boot - self.clock_base.1);
+        self.state.now = self.state.now.max(now);
+        let wall = self.clock.wall().get();
+        if wall.abs_diff(self.state.now) > 3_600_000 && !self.clock_suspect {
+            tracing::error!(wall, log_clock = self.state.now, "wall clock and log clock disagree by over an hour: age trims stop until a restart");
+            self.clock_suspect = true;
+        }
+    }
+
+    /// Boot time at which the log clock shows `time`.
+    fn boot_at(&self, time: u64) -> u64 {
+        self.boot + time.saturating_sub(self.state.now)
+    }
+
+    /// One turn: sweeps, decides every command, commits, replies. Fatal means the process must end.
+    pub fn turn(&mut self, commands: &mut VecDeque<Command>) -> Result<(), Fatal> {
+        self.tick();
+        self.sweep_due()?;
+        self.wake()?;
+        while let Some(command) = commands.pop_front() {
+            self.decide_one(command, commands)?;
+        }
+        self.advance_front()?;
+        self.commit()?;
+        self.settle_timers();
+        self.keep_house()?;
+        Ok(())
+    }
+
+    fn decide_one(&mut self, command: Command, commands: &mut VecDeque<Command>) -> Result<(), Fatal> {
+        self.commit_commands += 1;
+        match self.decide(command) {
+            Step::Done => {}
+            Step::Need(command, topic, block) => self.park(command, topic, block),
+            Step::Again(command) => commands.push_front(command),
+            Step::Roll(command) => {
+                self.commit_and_roll()?;
+                commands.push_front(command);
+            }
+        }
+        while let Some(command) = self.unparked() {
+            commands.push_front(command);
+        }
+        Ok(())
+    }
+
+    /// Whether a turn without commands would do something now.
+    pub fn has_work(&self) -> bool {
+        !self.runnable.is_empty() || self.front.wants_turn() || self.timers.first().is_some_and(|(at, _)| *at <= self.boot)
+    }
+
+    /// When the next turn is due at the latest, in ms from now; `None`: not before a command comes.
+    pub fn next_turn(&self) -> Option<Duration> {
+        let now = self.clock.boot().get();
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let idle = (self.changed && !self.checkpoint_running).then(|| self.checkpoint_at + millis(self.options.checkpoint_interval));
+        let stamp = (self.leases_exist()).then_some(self.stamp_at);
+        [timer, self.lease_sync_at, idle, stamp, self.next_topic_event()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| Duration::from_millis(at.saturating_sub(now)))
+    }
+
+    fn leases_exist(&self) -> bool {
+        self.state.groups.values().any(|group| group.leased_len() > 0)
+    }
+
+    // ---- entries ----
+
+    /// Appends a fact to the frame and takes it into the state.
+    pub(super) fn emit(&mut self, entry: &Entry) {
+        self.scratch.clear();
+        codec::encode_into(entry, &mut self.scratch);
+        let lsn = self.log.push_entry(&self.scratch);
+        self.frame_entries += 1;
+        self.state.apply(entry, lsn, &mut |_, _| None);
+        self.changed = true;
+    }
+
+    /// Appends a record to the frame.
+    pub(super) fn push_record(&mut self, id: u128, head: &[u8], body: &[u8]) -> Loc {
+        self.log.push_record(id, head, body)
+    }
+
+    /// Whether `bytes` more fit: into the frame, and into space already allocated.
+    pub(super) fn room(&self, bytes: usize, urgency: Urgency) -> Room {
+        if self.log.fits(bytes) {
+            return Room::Fits;
+        }
+        self.asked.set((bytes, urgency));
+        match self.log.room(bytes, urgency) {
+            // Behind the frame that is being built.
+            Room::Fits | Room::NeedsRoll => Room::NeedsRoll,
+            other => other,
+        }
+    }
+
+    /// Makes the room that [`Writer::room`] said is there behind a commit.
+    pub(super) fn commit_and_roll(&mut self) -> Result<(), Fatal> {
+        self.commit()?;
+        let (bytes, urgency) = self.asked.get();
+        if self.log.room(bytes, urgency) != Room::NeedsRoll {
+            return Ok(());
+        }
+        let head = self.state.head_entries();
+        match self.log.roll(&head, urgency) {
+            Ok(()) => {
+                self.show_published();
+                Ok(())
+            }
+            Err(RollError::Fatal(fatal)) => Err(fatal),
+            Err(error @ (RollError::NoSpare | RollError::HeadTooLarge { .. })) => {
+                tracing::error!(%error, "the next segment could not be begun");
+                self.stuck = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn meta(&self) -> FrameMeta {
+        FrameMeta { time: Millis::new(self.state.now), boot: Millis::new(self.boot) }
+    }
+
+    // ---- replies ----
+
+    /// Answers when everything decided so far is durable.
+    pub(super) fn answer_synced<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
+        self.must_sync = true;
+        self.synced.push(Box::new(move || drop(reply.send(answer))));
+    }
+
+    /// Answers when everything decided so far is written. A read waits for the sync of what it saw.
+    pub(super) fn answer_written<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
+        if self.options.lease_synced {
+            return self.answer_synced(reply, answer);
+        }
+        self.written.push(Box::new(move || drop(reply.send(answer))));
+    }
+
+    /// Answers a read: with the commit, without asking for a sync of its own.
+    pub(super) fn answer_read<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
+        self.synced.push(Box::new(move || drop(reply.send(answer))));
+    }
+
+    /// Writes the frame, answers what may be answered, syncs if anybody waits for it.
+    pub(super) fn commit(&mut self) -> Result<(), Fatal> {
+        if self.frame_entries > 0 {
+            self.written_bytes += self.log.frame_len() as u64;
+            self.log.write(self.meta())?;
+            self.state.boot = self.boot;
+            self.frame_entries = 0;
+            self.stamp_at = self.boot + STAMP_MS;
+            self.stats.commit(self.commit_commands);
+        }
+        self.commit_commands = 0;
+        for release in self.written.drain(..) {
+            release();
+        }
+        let unsynced = self.log.synced_lsn() < self.log.last_lsn();
+        let lease_due = self.lease_sync_at.is_some_and(|at| at <= self.boot);
+        if unsynced && (self.must_sync || lease_due) {
+            let start = Instant::now();
+            self.log.sync()?;
+            self.stats.sync(start.elapsed());
+            self.show_published();
+        }
+        let unsynced = self.log.synced_lsn() < self.log.last_lsn();
+        self.lease_sync_at = match (unsynced, self.lease_sync_at) {
+            (true, Some(at)) => Some(at),
+            (true, None) => Some(self.boot + LEASE_SYNC_MS),
+            (false, _) => None,
+        };
+        self.must_sync = false;
+        for release in self.synced.drain(..) {
+            release();
+        }
+        Ok(())
+    }
+
+    /// The next commit is to be durable, whoever waits for it.
+    pub(super) fn require_sync(&mut self) {
+        self.must_sync = true;
+    }
+
+    /// What is durable now may be handed out.
+    fn show_published(&mut self) {
+        for no in std::mem::take(&mut self.published) {
+            if let Some(topic) = self.state.topics.get_mut(&no) {
+                topic.visible = topic.tail();
+                self.runnable.extend(topic.groups.iter().filter(|group| self.waiters.contains_key(group)));
+            }
+        }
+    }
+
+    // ---- blocks ----
+
+    fn park(&mut self, command: Command, topic: TopicNo, block: u64) {
+        self.parked.entry((topic, block)).or_default().push(command);
+        self.ask_for(topic, block);
+    }
+
+    /// Has a block loaded, unless it is on its way.
+    pub(super) fn ask_for(&mut self, topic: TopicNo, block: u64) {
+        if self.loading.insert((topic, block)) {
+            self.jobs.push(Job::Load { topic, block });
+        }
+    }
+
+    fn unparked(&mut self) -> Option<Command> {
+        let key = *self.parked.iter().find(|((topic, block), _)| {
+            self.state.topics.get(topic).is_none_or(|topic| topic.rows.is_loaded(*block))
+        })?.0;
+        let mut commands = self.parked.remove(&key)?;
+        let command = commands.pop();
+        if !commands.is_empty() {
+            self.parked.insert(key, commands);
+        }
+        command
+    }
+
+    pub(super) fn job_done(&mut self, done: JobDone) {
+        match done {
+            JobDone::Loaded { generation, topic, block, stored } => {
+                self.loading.remove(&(topic, block));
+                let wanted = self.parked.contains_key(&(topic, block));
+                match stored {
+                    _ if generation < self.generation => {
+                        if wanted {
+                            self.ask_for(topic, block);
+                        }
+                    }
+                    Ok(stored) => {
+                        if let Some(state) = self.state.topics.get_mut(&topic) {
+                            state.rows.load(block, &stored);
+                            self.cached.push_back((topic, block));
+                            self.runnable.extend(state.groups.iter().filter(|group| self.waiters.contains_key(group)));
+                        }
+                    }
+                    Err(error) => {
+                        self.lose_index(&error);
+                        if wanted {
+                            self.loading.insert((topic, block));
+                        }
+                    }
+                }
+            }
+            JobDone::Checkpoint { generation, result } => self.checkpoint_done(generation, result),
+            JobDone::Rebuilt { generation, result } => self.rebuilt(generation, result),
+            JobDone::Scanned { segment, frames, candidates, end, failed } => {
+                self.front.scanned(segment, frames, candidates, end, failed);
+            }
+        }
+    }
+
+    fn evict(&mut self) {
+        while self.cached.len() > CACHED_BLOCKS_MAX {
+            let Some((topic, block)) = self.cached.pop_front() else { return };
+            if let Some(topic) = self.state.topics.get_mut(&topic) {
+                // A block that changed since is forgotten here and comes back when its checkpoint is done.
+                topic.rows.evict(block);
+            }
+        }
+    }
+
+    // ---- checkpoints ----
+
+    /// The index failed: have it built again. Until then nothing can be loaded from it.
+    fn lose_index(&mut self, error: &str) {
+        if self.rebuilding {
+            return;
+        }
+        tracing::warn!(%error, "the index cannot be trusted, it is set aside and built again from the log");
+        self.rebuilding = true;
+        self.stats.index_rebuilds += 1;
+        self.jobs.push(Job::Rebuild { upto: self.log.synced_lsn() });
+    }
+
+    fn checkpoint_done(&mut self, generation: u64, result: Result<(), String>) {
+        self.checkpoint_running = false;
+        match result {
+            Ok(()) => self.thaw(generation),
+            Err(error) => {
+                for topic in self.state.topics.values_mut() {
+                    topic.rows.unfreeze();
+                }
+                self.lose_index(&error);
+            }
+        }
+    }
+
+    fn thaw(&mut self, generation: u64) {
+        self.generation = generation;
+        self.checkpoint_lsn = self.checkpointing;
+        let mut clean = Vec::new();
+        for (no, topic) in &mut self.state.topics {
+            clean.extend(topic.rows.thaw().into_iter().map(|block| (*no, block)));
+        }
+        self.cached.extend(clean);
+        self.evict();
+    }
+
+    fn rebuilt(&mut self, generation: u64, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                // The new index kept no block that nobody needed any more.
+                let floors: Vec<(TopicNo, u64)> =
+                    self.state.topics.iter().map(|(no, topic)| (*no, self.state.floor(topic))).collect();
+                for (no, floor) in floors {
+                    if let Some(topic) = self.state.topics.get_mut(&no) {
+                        topic.rows.set_floor(floor);
+                    }
+                }
+                self.rebuilding = false;
+                self.generation = generation;
+                let waiting: Vec<(TopicNo, u64)> = self.parked.keys().copied().collect();
+                for (topic, block) in waiting {
+                    self.loading.remove(&(topic, block));
+                    self.ask_for(topic, block);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index could not be built again");
+                self.checkpoint_at = self.boot;
+                self.jobs.push(Job::Rebuild { upto: self.log.synced_lsn() });
+            }
+        }
+    }
+
+
+    /// Publishes are refused while the checkpoints lag behind.
+    pub(super) fn lags(&self) -> bool {
+        self.state.dirty_blocks() > DIRTY_BLOCKS_MAX
+    }
+
+    /// After each turn: checkpoints, spare segments, time stamps.
+    fn keep_house(&mut self) -> Result<(), Fatal> {
+        let wanted = self.stopping.is_some()
+            || self.written_bytes - self.checkpoint_log_mark >= self.options.checkpoint_log_bytes
+            || self.state.dirty_blocks() >= CHECKPOINT_BLOCKS
+            || self.boot >= self.checkpoint_at + millis(self.options.checkpoint_interval);
+        if wanted && self.changed && !self.checkpoint_running && !self.rebuilding {
+            self.begin_checkpoint()?;
+        }
+        if self.leases_exist() && self.boot >= self.stamp_at {
+            self.stamp_at = self.boot + STAMP_MS;
+            if self.log.fits(0) {
+                self.log.write(self.meta())?;
+            }
+        }
+        if self.stopping.is_some() && !self.checkpoint_running && !self.changed {
+            self.log.sync()?;
+            self.stopped = true;
+        }
+        Ok(())
+    }
+
+    fn begin_checkpoint(&mut self) -> Result<(), Fatal> {
+        // A checkpoint must never know what the log could lose.
+        if self.log.synced_lsn() < self.log.last_lsn() {
+            self.log.sync()?;
+            self.show_published();
+        }
+        let upto = self.log.synced_lsn();
+        let delta = self.state.freeze(self.generation + 1, upto);
+        self.checkpointing = upto;
+        self.checkpoint_running = true;
+        self.changed = false;
+        self.checkpoint_at = self.boot;
+        self.checkpoint_log_mark = self.written_bytes;
+        self.jobs.push(Job::Checkpoint(Box::new(delta)));
+        Ok(())
+    }
+
+    // ---- timers ----
+
+    /// Looks anew when each touched group needs a sweep.
+    fn settle_timers(&mut self) {
+        for no in std::mem::take(&mut self.touched) {
+            if let Some(old) = self.timer_of.remove(&no) {
+                self.timers.remove(&(old, no));
+            }
+            let Some(group) = self.state.groups.get(&no) else {
+                self.waiters.remove(&no);
+                continue;
+            };
+            let waits = self.waiters.get(&no).and_then(|waiters| waiters.iter().map(|waiter| waiter.until).min());
+            let until = group.next_until().map(|until| self.boot_at(until));
+            if let Some(at) = [group.next_deadline(), until, waits].into_iter().flatten().min() {
+                self.timers.insert((at, no));
+                self.timer_of.insert(no, at);
+            }
+        }
+    }
+
+    /// Groups whose time has come.
+    pub(super) fn due_groups(&mut self) -> Vec<GroupNo> {
+        let due: Vec<GroupNo> =
+            self.timers.iter().take_while(|(at, _)| *at <= self.boot).map(|(_, group)| *group).collect();
+        self.touched.extend(&due);
+        due
+    }
+
+    /// When the next delayed message is due or a topic must be trimmed (boot time).
+    fn next_topic_event(&self) -> Option<u64> {
+        let due = self.state.topics.values().filter_map(|topic| {
+            let next = topic.delayed.after((self.state.matured_to, u64::MAX)).next();
+            next.map(|(due, _)| self.boot_at(due))
+        });
+        due.chain(self.next_trim().map(|at| self.boot_at(at))).min()
+    }
+
+    /// Refuses a command when the writer takes none of its kind.
+    pub(super) fn refusal(&self, purpose: Urgency, room: Room) -> Option<Refusal> {
+        if self.stopping.is_some() || self.stopped {
+            return Some(Refusal::Stopping);
+        }
+        if purpose == Urgency::Ordinary && self.lags() {
+            return Some(Refusal::Busy);
+        }
+        match room {
+            Room::Fits => None,
+            Room::TooLarge => Some(Refusal::Busy),
+            Room::Full | Room::NeedsRoll => Some(Refusal::DiskFull),
+        }
+    }
+}
+
+/// Whole milliseconds of a span.
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Messages that one turn lapses, trims or moves at most.
+pub(super) const SWEEP_MAX: usize = 4096;
+const _: () = assert!(SWEEP_MAX as u64 >= BLOCK_ROWS);
