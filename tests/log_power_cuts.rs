@@ -12,7 +12,7 @@ use log_rig::{Mirror, data_dir, head_of, meta, new_disk, options, push_at, try_o
 use windlass::clock::{Clock, ManualClock};
 use windlass::disk::Disk;
 use windlass::disk::sim::{Dice, Fault, SimDisk};
-use windlass::log::{Log, OpenError, RollError, Room, Urgency, record_bytes, write_mark};
+use windlass::log::{Known, Log, OpenError, ReplayStart, RollError, Room, Urgency, record_bytes, write_mark};
 use windlass::model::Lsn;
 
 /// Seeds in a normal run; each is several crashes on one disk. WINDLASS_SEEDS makes it longer.
@@ -41,8 +41,8 @@ struct Truth {
     synced: u64,
     /// Every lsn at which the log was ever told to begin.
     begins: Vec<u64>,
-    /// A checkpoint, as an index would hold it: everything up to its lsn.
-    checkpoint: Option<(u64, Mirror)>,
+    /// A checkpoint, as an index would hold it: where the log began then, everything up to its lsn.
+    checkpoint: Option<(u64, Known, Mirror)>,
     tag: u64,
 }
 
@@ -121,17 +121,18 @@ impl Trial {
     }
 
     fn open(&mut self, seen: &mut Seen) -> Result<Log, OpenError> {
-        let (from, mut mirror) = match &self.truth.checkpoint {
-            Some((lsn, mirror)) if self.dice.one_in(2) => (Lsn::new(*lsn), mirror.clone()),
-            _ => (Lsn::NONE, Mirror::default()),
+        let (began, known, mut mirror) = match &self.truth.checkpoint {
+            Some((began, known, mirror)) if self.dice.one_in(2) => (*began, Some(*known), mirror.clone()),
+            _ => (0, None, Mirror::default()),
         };
-        let (log, report) = try_open(&self.disk, &self.clock, options(), from, &mut mirror)?;
+        let (log, report) = try_open(&self.disk, &self.clock, options(), known, &mut mirror)?;
         let (seed, truth, last) = (self.seed, &mut self.truth, report.last.get());
         assert!(last >= truth.synced, "seed {seed}: lsn {} was synced, {last} is the last", truth.synced);
         assert!(last <= truth.last, "seed {seed}: lsn {last} was never written");
         let kept = report.first_kept.get();
         assert!(truth.begins.contains(&kept), "seed {seed}: the log begins at {kept}");
-        for lsn in kept..=last {
+        // What had been dropped when the checkpoint was taken it need not hold, even if the drop was lost.
+        for lsn in kept.max(began)..=last {
             let (entry, tag, body) = &truth.written[&lsn];
             assert_eq!(mirror.entries.get(&lsn), Some(entry), "seed {seed}: lsn {lsn}");
             if *body > 0 {
@@ -152,7 +153,7 @@ impl Trial {
         seen.torn += report.cut.len() as u64;
         seen.rewritten += report.rewritten;
         seen.lost_suffix += u64::from(last < truth.last);
-        seen.continued += u64::from(from != Lsn::NONE);
+        seen.continued += u64::from(matches!(mirror.started, Some(ReplayStart::Continue(_))));
         truth.written.retain(|lsn, _| *lsn <= last);
         (truth.last, truth.synced) = (last, last);
         Ok(log)
@@ -234,7 +235,8 @@ impl Trial {
         let kept = log.first_kept().get();
         let all = (kept..=self.truth.synced).all(|lsn| mirror.entries.get(&lsn) == Some(&self.truth.written[&lsn].0));
         assert!(all, "seed {}: a scan sees what was written", self.seed);
-        self.truth.checkpoint = Some((self.truth.synced, mirror));
+        let known = Known { epoch: log.epoch(), lsn: Lsn::new(self.truth.synced) };
+        self.truth.checkpoint = Some((kept, known, mirror));
     }
 
     fn roll(&mut self, log: &mut Log, seen: &mut Seen) -> bool {
@@ -255,7 +257,9 @@ impl Trial {
         let segments = log.segments();
         let place = self.dice.below(segments.len() as u64) as usize;
         let first = segments[place].first.get();
-        if self.truth.checkpoint.as_ref().is_some_and(|(lsn, _)| lsn + 1 >= first) && self.truth.synced + 1 >= first {
+        if self.truth.checkpoint.as_ref().is_some_and(|(_, known, _)| known.lsn.get() + 1 >= first)
+            && self.truth.synced + 1 >= first
+        {
             log.drop_front(first);
             self.truth.begins.push(first);
         }

@@ -65,7 +65,7 @@ pub fn check(
     match check_all(
         disk,
         &data_dir.join("log"),
-        Rules { place, strictness: Strictness::CutTornTail, mark },
+        Rules { place, strictness: Strictness::CutTornTail, mark, known: Lsn::NONE },
         progress,
         &mut report,
     ) {

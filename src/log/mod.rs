@@ -26,7 +26,7 @@ pub use format::{Entries, FORMAT, FrameKind, entry_bytes, record_bytes};
 pub use keeper::{Keeper, SpaceState, Step};
 pub use mark::{CleanMark, MarkError, read_mark, write_mark};
 pub use reader::{LogReader, Record, Scan, ScanFrame};
-pub use recover::{CutTail, Opening, RecoveryReport, Replay, ReplayFrame, ReplayRecord, ReplayStart};
+pub use recover::{CutTail, Known, Opening, RecoveryReport, Replay, ReplayFrame, ReplayRecord, ReplayStart};
 pub use writer::{FrameMeta, Log, Room, SegmentInfo};
 
 /// One life of the server: a counter that rises with every start, and bits that tell two lives with

@@ -7,9 +7,11 @@ use std::path::Path;
 use crate::disk::{Disk, DiskFile, read_full};
 use crate::log::error::opening;
 use crate::log::files::{FileKind, file_kind, segment_name};
-use crate::log::format::{BadHeader, FORMAT, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::log::format::{
+    BadHeader, FORMAT, FRAME_HEADER_BYTES, FrameHeader, SEGMENT_HEADER_BYTES, SegmentHeader, u32_of,
+};
 use crate::log::scan::{Frame, Frames, Stop, Tail};
-use crate::log::{CleanMark, OpenError, Options, Place, Strictness};
+use crate::log::{CleanMark, Epoch, OpenError, Options, Place, Strictness};
 use crate::model::Lsn;
 
 /// Largest file that is taken for a segment; one that recovery wrote may be longer than the others.
@@ -84,6 +86,17 @@ pub(crate) fn load_header(
     Ok((header, file))
 }
 
+/// Reads which life began a segment.
+pub(crate) fn head_epoch(disk: &dyn Disk, dir: &Path, first: Lsn) -> Result<Epoch, OpenError> {
+    let (header, file) = load_header(disk, dir, first)?;
+    let mut front = [0; FRAME_HEADER_BYTES];
+    let path = dir.join(segment_name(first));
+    read_full(&*file, SEGMENT_HEADER_BYTES as u64, &mut front).map_err(opening("read", &path))?;
+    let head = FrameHeader::decode(&front, header.seed(), u32_of(SEGMENT_HEADER_BYTES));
+    let head = head.ok_or_else(|| damaged(first, SEGMENT_HEADER_BYTES, "the head frame is not as it was written"))?;
+    Ok(head.epoch)
+}
+
 /// Reads a segment whole.
 pub(crate) fn load(disk: &dyn Disk, dir: &Path, first: Lsn) -> Result<Loaded, OpenError> {
     let (header, file) = load_header(disk, dir, first)?;
@@ -127,6 +140,19 @@ pub(crate) struct Rules {
     pub(crate) place: Place,
     pub(crate) strictness: Strictness,
     pub(crate) mark: Option<CleanMark>,
+    /// Proven durable by somebody else: the receiver's own checkpoint.
+    pub(crate) known: Lsn,
+}
+
+impl Rules {
+    /// The highest lsn that something outside the log proves durable. Of a copy nothing does: its parts are
+    /// of different ages.
+    fn durable(&self) -> Lsn {
+        match self.place {
+            Place::Original => self.mark.map_or(Lsn::NONE, |mark| mark.last).max(self.known),
+            Place::Copy => Lsn::NONE,
+        }
+    }
 }
 
 /// Where the log begins and ends.
@@ -180,10 +206,9 @@ impl Plan {
             if tail.lacks_proven() {
                 return Err(damaged(first, tail.end, why));
             }
-            if let Some(mark) = rules.mark
-                && (tail.last < mark.last || tail.epoch.counter < mark.epoch.counter)
-            {
-                let why = format!("the log ends at lsn {}, a clean stop had left it at {}", tail.last, mark.last);
+            let marked = rules.mark.map_or(0, |mark| mark.epoch.counter);
+            if tail.last < rules.durable() || tail.epoch.counter < marked {
+                let why = format!("the log ends at lsn {}, but {} was durable", tail.last, rules.durable());
                 return Err(damaged(first, tail.end, &why));
             }
         }
@@ -196,23 +221,18 @@ impl Plan {
 
     /// Whether a good frame of the last segment was durable for sure.
     pub(crate) fn proves(&self, frame: &Frame<'_>, rules: Rules) -> bool {
-        let marked = match (rules.place, rules.mark) {
-            (Place::Original, Some(mark)) => mark.last,
-            _ => Lsn::NONE,
-        };
-        frame.end() <= self.tail.proven_end || frame.header.next() <= self.tail.proven.max(marked).next()
+        frame.end() <= self.tail.proven_end || frame.header.next() <= self.tail.proven.max(rules.durable()).next()
     }
 }
 
-/// A directory without segments is a new log, unless a clean stop says otherwise.
+/// A directory without segments is a new log, unless a clean stop or a checkpoint says otherwise.
 fn no_log(rules: Rules) -> Result<(), OpenError> {
-    match rules.mark {
-        Some(mark) => Err(OpenError::MissingSegment {
-            file: "*.seg".to_owned(),
-            why: format!("a clean stop had left the log at lsn {}", mark.last),
-        }),
-        None => Ok(()),
+    if rules.mark.is_none() && rules.known == Lsn::NONE {
+        return Ok(());
     }
+    let last = rules.mark.map_or(rules.known, |mark| mark.last.max(rules.known));
+    let why = format!("the log had entries up to lsn {last}");
+    Err(OpenError::MissingSegment { file: "*.seg".to_owned(), why })
 }
 
 fn load_tail(disk: &dyn Disk, dir: &Path, first: Lsn) -> Result<(Loaded, Tail), OpenError> {

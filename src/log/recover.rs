@@ -16,7 +16,7 @@ use crate::log::error::opening;
 use crate::log::files::{Segment, Shared, segment_name, spare_name};
 use crate::log::format::{FrameKind, Seed, record_bytes, u32_of};
 use crate::log::keeper::{Pool, is_no_space};
-use crate::log::plan::{Directory, Plan, Rules, damaged, load, load_header, walk};
+use crate::log::plan::{Directory, Plan, Rules, damaged, head_epoch, load, load_header, walk};
 use crate::log::scan::{Frame, Frames};
 use crate::log::{CleanMark, Epoch, Loc, Log, OpenError, Options, Place};
 use crate::model::{Lsn, Millis};
@@ -36,18 +36,29 @@ pub struct Opening {
     pub clock: Arc<dyn Clock>,
     /// The mark of a clean stop, if there is one ([`read_mark`](crate::log::read_mark)).
     pub clean: Option<CleanMark>,
-    /// Up to here the receiver knows everything already; [`Lsn::NONE`] replays all that is kept.
-    pub from: Lsn,
+    /// What the receiver knows already; `None` replays all that is kept. Ignored in a copy.
+    pub known: Option<Known>,
+}
+
+/// What a receiver knows of a log that it saw before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The life in which it learned the places of records. A later opening may have moved some.
+    pub epoch: Epoch,
+    /// Everything up to this lsn. It must have been durable ([`Log::synced_lsn`]) when the receiver saved
+    /// what it knows: recovery takes it for a proof, and refuses a log that ends before it.
+    pub lsn: Lsn,
 }
 
 /// From where a replay goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayStart {
     /// All that is kept, from this lsn on: forget everything. Unless the log is new, a head frame comes
-    /// first. Also if the log no longer reaches back to `from`, or ends before it.
+    /// first; further ones repeat what the frames before them said. Also if the log no longer reaches
+    /// back to what is known.
     Whole(Lsn),
-    /// Keep everything and go on with this lsn. It may lie at or below `from`: records of these entries
-    /// have moved, so they must be applied again.
+    /// Keep everything and go on with this lsn; no head frames come. It may lie at or below the known
+    /// lsn: records of these entries have moved since, so they must be applied again.
     Continue(Lsn),
 }
 
@@ -57,8 +68,8 @@ pub trait Replay {
     fn start(&mut self, start: ReplayStart);
     /// One frame, in order of lsn. What it says is verified.
     fn frame(&mut self, frame: &ReplayFrame<'_>) -> Result<(), String>;
-    /// The entries for the head of the new segment: what is true after the frames so far. More frames may
-    /// follow. `epoch` is the life that begins.
+    /// The entries for the head of the new segment: what is true after the frames so far, and no later.
+    /// More frames may follow. `epoch` is the life that begins.
     fn head(&mut self, epoch: Epoch) -> Vec<Vec<u8>>;
 }
 
@@ -168,8 +179,7 @@ struct Recovery<'a> {
     dir: PathBuf,
     rules: Rules,
     replay: &'a mut dyn Replay,
-    /// Replay frames that hold entries above this.
-    above: Lsn,
+    start: ReplayStart,
     frames: u64,
     segments: Vec<Segment>,
     cut: Vec<CutTail>,
@@ -181,13 +191,18 @@ impl Log {
     pub fn open(opening: Opening, replay: &mut dyn Replay) -> Result<(Self, RecoveryReport), OpenError> {
         check_options(&opening.options)?;
         let dir = opening.data_dir.join("log");
-        let rules = Rules { place: opening.options.place, strictness: opening.options.strictness, mark: opening.clean };
+        let rules = Rules {
+            place: opening.options.place,
+            strictness: opening.options.strictness,
+            mark: opening.clean,
+            known: opening.known.map_or(Lsn::NONE, |known| known.lsn),
+        };
         let recovery = Recovery {
             opening: &opening,
             dir,
             rules,
             replay,
-            above: opening.from,
+            start: ReplayStart::Whole(Lsn::NONE),
             frames: 0,
             segments: Vec::new(),
             cut: Vec::new(),
@@ -245,14 +260,8 @@ impl Recovery<'_> {
             None => (Lsn::NONE, Lsn::new(1)),
         };
         let epoch = self.next_epoch(plan.as_ref());
-        let from = self.opening.from;
-        let whole = from == Lsn::NONE || from > last || from.next() < first_kept;
-        let first_moved = plan.as_ref().map_or(Lsn::new(1), |plan| self.first_unproven(plan).1);
-        self.above = if whole { Lsn::NONE } else { from };
-        self.replay.start(match whole {
-            true => ReplayStart::Whole(first_kept),
-            false => ReplayStart::Continue(from.next().min(first_moved)),
-        });
+        self.start = self.choose_start(plan.as_ref())?;
+        self.replay.start(self.start);
         if let Some(plan) = &plan {
             self.replay_proven(plan)?;
             self.keep_aside(plan)?;
@@ -316,6 +325,25 @@ impl Recovery<'_> {
         (plan.tail.end, plan.tail.last.next())
     }
 
+    /// From where to replay.
+    fn choose_start(&self, plan: Option<&Plan>) -> Result<ReplayStart, OpenError> {
+        let (Some(plan), Some(known)) = (plan, self.opening.known) else {
+            return Ok(ReplayStart::Whole(plan.map_or(Lsn::new(1), |plan| plan.first_kept)));
+        };
+        if self.rules.place == Place::Copy || known.lsn.next() < plan.first_kept {
+            return Ok(ReplayStart::Whole(plan.first_kept));
+        }
+        let start = known.lsn.next();
+        for first in plan.kept.iter().copied().take_while(|first| *first < start) {
+            // An opening after the receiver last looked moved what this segment begins with.
+            let later = head_epoch(self.disk(), &self.dir, first)?;
+            if later.counter >= known.epoch.counter && later != known.epoch {
+                return Ok(ReplayStart::Continue(first));
+            }
+        }
+        Ok(ReplayStart::Continue(start))
+    }
+
     fn hand_over(&mut self, segment: Lsn, frame: Frame<'_>) -> Result<(), OpenError> {
         self.frames += 1;
         let first = frame.header.first;
@@ -324,8 +352,10 @@ impl Recovery<'_> {
 
     /// Verifies and replays all but the frames that [`Recovery::begin_segment`] writes again.
     fn replay_proven(&mut self, plan: &Plan) -> Result<(), OpenError> {
-        let begins = |first: &&Lsn| **first <= self.above.next() || **first == plan.first_kept;
-        let start = plan.kept.iter().rev().find(begins).copied().unwrap_or(plan.first_kept);
+        let begin = match self.start {
+            ReplayStart::Whole(lsn) | ReplayStart::Continue(lsn) => lsn,
+        };
+        let start = plan.kept.iter().rev().find(|first| **first <= begin).copied().unwrap_or(plan.first_kept);
         let followers = plan.kept.iter().skip(1).copied();
         for (first, next) in plan.kept.iter().copied().zip(followers) {
             if first < start {
@@ -352,11 +382,12 @@ impl Recovery<'_> {
 
     /// Replays a frame if it says something new.
     fn replay_new(&mut self, segment: Lsn, frame: Frame<'_>) -> Result<(), OpenError> {
-        let is_old = match frame.header.kind {
-            FrameKind::Commit if frame.header.entry_count > 0 => frame.header.next() <= self.above.next(),
-            FrameKind::Commit | FrameKind::Head => frame.header.first <= self.above,
+        let is_new = match (self.start, frame.header.kind) {
+            (ReplayStart::Whole(_), _) => true,
+            (ReplayStart::Continue(_), FrameKind::Head) => false,
+            (ReplayStart::Continue(lsn), FrameKind::Commit) => frame.header.next() > lsn,
         };
-        if is_old { Ok(()) } else { self.hand_over(segment, frame) }
+        if is_new { self.hand_over(segment, frame) } else { Ok(()) }
     }
 
     fn add_segment(&mut self, first: Lsn, seed: Seed, file_bytes: u64, used: u64) {

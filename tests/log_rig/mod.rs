@@ -10,8 +10,8 @@ use std::time::Duration;
 use windlass::clock::{Clock, ManualClock};
 use windlass::disk::sim::SimDisk;
 use windlass::log::{
-    Epoch, FrameKind, FrameMeta, Loc, Log, MarkError, OpenError, Opening, Options, RecoveryReport, Replay, ReplayFrame,
-    ReplayStart, Urgency, read_mark, write_mark,
+    Epoch, FrameKind, FrameMeta, Known, Loc, Log, MarkError, OpenError, Opening, Options, RecoveryReport, Replay,
+    ReplayFrame, ReplayStart, Urgency, read_mark, write_mark,
 };
 use windlass::model::{Lsn, Millis};
 
@@ -100,7 +100,7 @@ pub fn try_open(
     disk: &SimDisk,
     clock: &Arc<ManualClock>,
     options: Options,
-    from: Lsn,
+    known: Option<Known>,
     mirror: &mut Mirror,
 ) -> Result<(Log, RecoveryReport), OpenError> {
     let clean = match read_mark(disk, &data_dir()) {
@@ -109,12 +109,12 @@ pub fn try_open(
         Err(error) => panic!("{error}"),
     };
     let clock = clock.clone() as Arc<dyn Clock>;
-    Log::open(Opening { disk: Arc::new(disk.clone()), data_dir: data_dir(), options, clock, clean, from }, mirror)
+    Log::open(Opening { disk: Arc::new(disk.clone()), data_dir: data_dir(), options, clock, clean, known }, mirror)
 }
 
 pub fn open(disk: &SimDisk, clock: &Arc<ManualClock>) -> (Log, RecoveryReport, Mirror) {
     let mut mirror = Mirror::default();
-    let (log, report) = try_open(disk, clock, options(), Lsn::NONE, &mut mirror).unwrap();
+    let (log, report) = try_open(disk, clock, options(), None, &mut mirror).unwrap();
     (log, report, mirror)
 }
 
