@@ -1,0 +1,261 @@
+//! Spare segments: made of zeros, or recycled from dropped ones, in the background.
+//!
+//! The writer only takes a spare out of the pool, under a lock nobody holds during I/O. A dropped
+//! segment is recycled when a durable frame says that it is not needed, its time for copies has
+//! passed, nobody reads it and no backup holds a link to it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::disk::DiskFile;
+use crate::log::files::{Segment, Shared, locked, spare_name};
+use crate::log::{Fatal, Urgency};
+use crate::model::{Lsn, Millis};
+
+/// Bytes zeroed in one step.
+const FILL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A file that is being filled with zeros.
+pub(crate) struct Filling {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    done: u64,
+}
+
+/// Spares at hand, and what may become one. Never held during I/O.
+#[derive(Default)]
+pub(crate) struct Pool {
+    /// Numbers of spare files: full length, synced, and durable in their directory.
+    pub(crate) spares: Vec<u64>,
+    /// Spare files that an opening found and that must go.
+    pub(crate) unfit: Vec<u64>,
+    /// Higher than the number of any spare that ever was in this directory, as far as anybody knows.
+    spare_next: u64,
+    /// First lsn of dropped segments, and the boot time at which the keeper first saw them.
+    dropped: BTreeMap<u64, (u64, Option<Millis>)>,
+    /// Taken out while a step works on it.
+    filling: Option<Filling>,
+    no_space: bool,
+    /// Makes the names of temporary files unique; starts at random.
+    unique: u64,
+}
+
+impl Pool {
+    /// A pool without spares. `unique` is a random start for temporary names.
+    pub(crate) fn new(spare_next: u64, unique: u64) -> Self {
+        Self { spare_next, unique, ..Self::default() }
+    }
+
+    pub(crate) fn take(&mut self, urgency: Urgency, reserve: usize) -> Option<u64> {
+        if self.available(urgency, reserve) { self.spares.pop() } else { None }
+    }
+
+    pub(crate) fn available(&self, urgency: Urgency, reserve: usize) -> bool {
+        match urgency {
+            Urgency::Ordinary => self.spares.len() > reserve,
+            Urgency::Essential => !self.spares.is_empty(),
+        }
+    }
+
+    pub(crate) fn drop_segment(&mut self, first: Lsn, file_bytes: u64) {
+        self.dropped.entry(first.get()).or_insert((file_bytes, None));
+    }
+
+    fn dropped_bytes(&self) -> u64 {
+        self.dropped.values().map(|(bytes, _)| bytes).sum()
+    }
+}
+
+/// How the log stands for space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpaceState {
+    /// Spare segments at hand.
+    pub spares: usize,
+    /// Spare segments wanted.
+    pub spares_wanted: usize,
+    /// The last attempt to make a spare met a full disk.
+    pub no_space: bool,
+    /// Bytes of segments that are dropped and not recycled yet.
+    pub dropped_bytes: u64,
+}
+
+/// What a step of the keeper did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is nothing to do for now.
+    Idle,
+    /// Part of a spare was filled.
+    Filled,
+    /// A spare was finished.
+    Made,
+    /// A dropped segment became a spare.
+    Recycled,
+    /// A dropped segment was unlinked.
+    Unlinked,
+    /// The disk is full; to be tried again later.
+    NoSpace,
+}
+
+/// Makes and recycles segments. Any thread may turn it, one step at a time.
+#[derive(Clone)]
+pub struct Keeper(pub(crate) Arc<Shared>);
+
+impl Keeper {
+    /// Does one bounded step: recycles one dropped segment, or zeroes a few MiB of the next spare. `now` is
+    /// boot time. A crash in mid-step leaves at most a temporary file, which the next open removes.
+    pub fn step(&self, now: Millis) -> Result<Step, Fatal> {
+        let shared = &*self.0;
+        shared.go_on()?;
+        let _one_at_a_time = locked(&shared.step);
+        if let Some(segment) = self.next_dropped(now) {
+            return self.retire(&segment);
+        }
+        if self.wanted() { self.fill() } else { Ok(Step::Idle) }
+    }
+
+    /// How the log stands for space.
+    pub fn space_state(&self) -> SpaceState {
+        let pool = locked(&self.0.pool);
+        SpaceState {
+            spares: pool.spares.len(),
+            spares_wanted: self.target(),
+            no_space: pool.no_space,
+            dropped_bytes: pool.dropped_bytes(),
+        }
+    }
+
+    fn target(&self) -> usize {
+        self.0.options.spares + self.0.options.reserve
+    }
+
+    fn wanted(&self) -> bool {
+        locked(&self.0.pool).spares.len() < self.target()
+    }
+
+    /// The first dropped segment that may go now, out of the table already.
+    fn next_dropped(&self, now: Millis) -> Option<Arc<Segment>> {
+        let (shared, wanted) = (&*self.0, self.wanted());
+        let durable = shared.first_kept_durable.load(Ordering::SeqCst);
+        let mut pool = locked(&shared.pool);
+        // With no space for a spare, a segment kept for copies is worth more as a spare.
+        let hurry = pool.no_space && wanted;
+        let mut bytes_over = pool.dropped_bytes().saturating_sub(shared.options.drop_keep_bytes);
+        let mut due = Vec::new();
+        for (first, (bytes, since)) in pool.dropped.range_mut(..durable) {
+            let age = now.since(*since.get_or_insert(now));
+            if hurry || bytes_over > 0 || age >= shared.options.drop_keep {
+                due.push(*first);
+            }
+            bytes_over = bytes_over.saturating_sub(*bytes);
+        }
+        let segment = due.into_iter().find_map(|first| shared.remove_unused(first))?;
+        pool.dropped.remove(&segment.first.get());
+        Some(segment)
+    }
+
+    /// Turns a segment file that nobody needs into a spare, or unlinks it.
+    fn retire(&self, segment: &Segment) -> Result<Step, Fatal> {
+        let shared = &*self.0;
+        let path = shared.segment_path(segment.first);
+        let fails = |doing| move |source| (doing, source);
+        let retire = || {
+            let file = shared.file_of(segment).map_err(fails("open for recycling"))?;
+            let links = file.links().map_err(fails("count the links of"))?;
+            let fits = file.len().map_err(fails("measure"))? == shared.options.segment_bytes;
+            // Whoever linked the file, a backup, wants it as it is.
+            let spare = if links == 1 && fits && self.wanted() { Some(self.number()) } else { None };
+            match spare {
+                Some(number) => {
+                    shared.disk.rename(&path, &shared.dir.join(spare_name(number))).map_err(fails("recycle"))?;
+                }
+                None => shared.disk.unlink(&path).map_err(fails("unlink"))?,
+            }
+            shared.disk.sync_dir(&shared.dir).map_err(fails("sync the directory of"))?;
+            Ok(spare)
+        };
+        let spare = retire().map_err(|(doing, source)| shared.fatal(doing, &path, source))?;
+        let mut pool = locked(&shared.pool);
+        pool.no_space = false;
+        if let Some(number) = spare {
+            pool.spares.push(number);
+            return Ok(Step::Recycled);
+        }
+        Ok(Step::Unlinked)
+    }
+
+    fn number(&self) -> u64 {
+        let mut pool = locked(&self.0.pool);
+        pool.spare_next += 1;
+        pool.spare_next - 1
+    }
+
+    fn fill(&self) -> Result<Step, Fatal> {
+        let shared = &*self.0;
+        let filling = locked(&shared.pool).filling.take();
+        let mut filling = match filling {
+            Some(filling) => filling,
+            None => match self.start_filling() {
+                Ok(filling) => filling,
+                Err((_, error)) if is_no_space(&error) => return Ok(self.no_space()),
+                Err((path, error)) => return Err(shared.fatal("create", &path, error)),
+            },
+        };
+        let bytes = FILL_BYTES.min(shared.options.segment_bytes - filling.done);
+        let zeros = vec![0; usize::try_from(bytes).unwrap_or(0)];
+        let path = filling.path.clone();
+        let filled = filling.file.write_at(filling.done, &zeros).and_then(|()| filling.file.sync_data());
+        if let Err(error) = filled {
+            // Nothing depends on this file yet, so even a failed sync loses nothing if it goes.
+            shared.disk.unlink(&path).map_err(|source| shared.fatal("unlink", &path, source))?;
+            if is_no_space(&error) {
+                return Ok(self.no_space());
+            }
+            return Err(shared.fatal("fill with zeros", &path, error));
+        }
+        filling.done += bytes;
+        let finished = filling.done >= shared.options.segment_bytes;
+        if !finished {
+            locked(&shared.pool).filling = Some(filling);
+            return Ok(Step::Filled);
+        }
+        let number = self.number();
+        self.publish(&path, number).map_err(|source| shared.fatal("name the spare", &path, source))?;
+        let mut pool = locked(&shared.pool);
+        pool.no_space = false;
+        pool.spares.push(number);
+        Ok(Step::Made)
+    }
+
+    fn start_filling(&self) -> Result<Filling, (PathBuf, std::io::Error)> {
+        let path = self.0.dir.join(temporary_name(&mut locked(&self.0.pool)));
+        match self.0.disk.create(&path) {
+            Ok(file) => Ok(Filling { path, file, done: 0 }),
+            Err(error) => Err((path, error)),
+        }
+    }
+
+    fn publish(&self, temporary: &Path, number: u64) -> std::io::Result<()> {
+        self.0.disk.rename(temporary, &self.0.dir.join(spare_name(number)))?;
+        self.0.disk.sync_dir(&self.0.dir)
+    }
+
+    fn no_space(&self) -> Step {
+        locked(&self.0.pool).no_space = true;
+        Step::NoSpace
+    }
+}
+
+/// A name that no file had before: a leftover of an earlier run cannot be mistaken for ours, and its
+/// removal need not be durable.
+pub(crate) fn temporary_name(pool: &mut Pool) -> String {
+    pool.unique = pool.unique.wrapping_add(1);
+    format!("new-{:016x}.tmp", pool.unique)
+}
+
+/// Whether an error means that space may come back.
+pub(crate) fn is_no_space(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}

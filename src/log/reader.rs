@@ -1,0 +1,173 @@
+//! Reads of single records and of whole segments, from any thread, while the writer writes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::disk::{DiskFile, read_full};
+use crate::log::files::{Pin, Segment, Shared};
+use crate::log::format::{
+    Entries, FRAME_HEADER_BYTES, FrameHeader, FrameKind, RECORD_HEADER_BYTES, RawRecord, Records, SEGMENT_HEADER_BYTES,
+    u32_of,
+};
+use crate::log::{Epoch, Loc, ReadError};
+use crate::model::{Lsn, Millis};
+
+/// A record read from the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The id it was written with.
+    pub id: u128,
+    /// Its head.
+    pub head: Bytes,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Reads the log while it is written. Clones share it.
+#[derive(Clone)]
+pub struct LogReader(pub(crate) Arc<Shared>);
+
+impl LogReader {
+    /// The record at `loc`, verified. Blocks on the disk.
+    pub fn read(&self, loc: Loc) -> Result<Record, ReadError> {
+        let segment = self.segment(Lsn::new(loc.segment))?;
+        let end = u64::from(loc.position) + u64::from(loc.length);
+        // Checked before anything is allocated: a place from a damaged index may hold any number.
+        if (loc.length as usize) < RECORD_HEADER_BYTES || end > segment.file_bytes {
+            return Err(ReadError::NoRecord(loc));
+        }
+        let mut bytes = vec![0; loc.length as usize];
+        let got = self.read_at(&segment, u64::from(loc.position), &mut bytes)?;
+        let found = bytes.get(..got).and_then(|bytes| RawRecord::read(bytes, segment.seed));
+        let (id, head_len) = found.map(|record| (record.id, record.head.len())).ok_or(ReadError::NoRecord(loc))?;
+        let mut head = Bytes::from(bytes).split_off(RECORD_HEADER_BYTES);
+        let body = head.split_off(head_len);
+        Ok(Record { id, head, body })
+    }
+
+    /// Keeps a segment from being recycled while the answer lives; `None` if it is gone.
+    pub fn pin(&self, segment: u64) -> Option<Pin> {
+        self.0.segment(segment).map(Pin)
+    }
+
+    /// Walks the frames of a segment without reading its records; at the active segment, those that are
+    /// written so far.
+    pub fn scan(&self, segment: u64) -> Result<Scan, ReadError> {
+        let segment = self.segment(Lsn::new(segment))?;
+        let stop = self.0.after(segment.first);
+        let expected = segment.first;
+        Ok(Scan { reader: self.clone(), segment, stop, position: SEGMENT_HEADER_BYTES as u64, expected })
+    }
+
+    fn segment(&self, first: Lsn) -> Result<Arc<Segment>, ReadError> {
+        self.0.segment(first.get()).ok_or(ReadError::Gone(first))
+    }
+
+    fn read_at(&self, segment: &Segment, position: u64, bytes: &mut [u8]) -> Result<usize, ReadError> {
+        let refused = |source| ReadError::Io { segment: segment.first, source };
+        let file: Arc<dyn DiskFile> = self.0.file_of(segment).map_err(refused)?;
+        read_full(&*file, position, bytes).map_err(refused)
+    }
+}
+
+/// The frames of one segment, from [`LogReader::scan`]. Holds the segment.
+pub struct Scan {
+    reader: LogReader,
+    segment: Arc<Segment>,
+    /// First lsn of the segment that follows: here this one ends.
+    stop: Option<Lsn>,
+    position: u64,
+    expected: Lsn,
+}
+
+/// A frame seen by a [`Scan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanFrame {
+    /// Whose entries these are.
+    pub kind: FrameKind,
+    /// The life that wrote it.
+    pub epoch: Epoch,
+    /// The lsn of its first entry.
+    pub first: Lsn,
+    /// Log-clock time of the commit.
+    pub time: Millis,
+    /// Boot time of the commit.
+    pub boot: Millis,
+    /// Records in the frame.
+    pub record_count: u32,
+    position: u32,
+    header: FrameHeader,
+    entries: Vec<u8>,
+}
+
+impl ScanFrame {
+    /// The entries, in order.
+    pub fn entries(&self) -> Entries<'_> {
+        Entries(&self.entries)
+    }
+}
+
+impl Scan {
+    /// The places of all records of a frame, in order. Reads the records, and verifies them.
+    pub fn record_locs(&self, frame: &ScanFrame) -> Result<Vec<Loc>, ReadError> {
+        let at_byte = u64::from(frame.position);
+        let mut bytes = vec![0; frame.header.records_len as usize];
+        let got = self.reader.read_at(&self.segment, at_byte + FRAME_HEADER_BYTES as u64, &mut bytes)?;
+        let bytes = bytes.get(..got).unwrap_or_default();
+        if !frame.header.holds_records(bytes, self.segment.seed, frame.position) {
+            return Err(ReadError::Damaged { segment: self.segment.first, at_byte });
+        }
+        Ok(Records::new(bytes, frame.position).with_locs(self.segment.first).map(|(loc, _)| loc).collect())
+    }
+
+    fn step(&mut self) -> Result<Option<ScanFrame>, ReadError> {
+        let ended = self.stop.is_some_and(|stop| self.expected >= stop);
+        if ended || self.position >= self.segment.used.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let (segment, at_byte) = (self.segment.first, self.position);
+        let damaged = || ReadError::Damaged { segment, at_byte };
+        let position = u32_of(usize::try_from(at_byte).unwrap_or(usize::MAX));
+        let mut front = [0; FRAME_HEADER_BYTES];
+        self.reader.read_at(&self.segment, at_byte, &mut front)?;
+        let header = FrameHeader::decode(&front, self.segment.seed, position).ok_or_else(damaged)?;
+        let end = at_byte + header.frame_bytes();
+        if header.first != self.expected || end > self.segment.file_bytes {
+            return Err(damaged());
+        }
+        let mut entries = vec![0; header.entries_len as usize];
+        let entries_at = end - u64::from(header.entries_len);
+        let got = self.reader.read_at(&self.segment, entries_at, &mut entries)?;
+        if got != entries.len() || !header.holds_entries(&entries, self.segment.seed, position) {
+            return Err(damaged());
+        }
+        self.position = end;
+        self.expected = header.next();
+        Ok(Some(ScanFrame {
+            kind: header.kind,
+            epoch: header.epoch,
+            first: header.first,
+            time: header.time,
+            boot: header.boot,
+            record_count: header.record_count,
+            position,
+            header,
+            entries,
+        }))
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<ScanFrame, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let answer = self.step();
+        if answer.is_err() {
+            // No second look behind damage.
+            self.position = u64::MAX;
+        }
+        answer.transpose()
+    }
+}
