@@ -2,6 +2,7 @@
 //! machine's own; [`sim::SimDisk`] loses power, fills up and fails on demand.
 
 mod real;
+mod tree;
 #[doc(hidden)]
 pub mod sim;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
+pub use tree::sync_tree;
 
 /// A file system. Nothing is durable before a sync says so: contents by [`DiskFile::sync_data`],
 /// names by [`Disk::sync_dir`] of their directory.

@@ -11,6 +11,7 @@ use crate::engine::group_state::Pending;
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, BlockOrigin, FrozenBlock, Rows};
 use crate::engine::state::State;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
+use crate::log::Epoch;
 use crate::model::Lsn;
 
 /// What changed since the checkpoint before.
@@ -28,6 +29,7 @@ struct ServerDisk {
     now: u64,
     boot_id: u128,
     boot: u64,
+    epoch: (u64, u64),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -143,6 +145,7 @@ impl State {
             now: self.now,
             boot_id: self.boot_id,
             boot: self.boot,
+            epoch: (self.epoch.counter, self.epoch.random),
         };
         changes.push(put(Tree::Catalog, SERVER_KEY.to_vec(), &server));
         Delta { mark: Mark { generation, applied: upto, cut_short: false }, blocks, changes }
@@ -160,6 +163,7 @@ impl State {
             state.matured_to = server.now;
             state.boot_id = server.boot_id;
             state.boot = server.boot;
+            state.epoch = Epoch { counter: server.epoch.0, random: server.epoch.1 };
         })?;
         if state.boot_id == 0 && mark.generation > 0 {
             return Err(IndexError::Damaged { tree: Tree::Catalog.name(), what: "the record of the server is missing" });

@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::log::Pin;
 use crate::model::{
-    AccessId, AccessRecord, AccountName, Body, Group, GroupPatch, GroupRef, Millis, Offset, Published, Start, Topic,
+    AccessId, AccessRecord, AccountName, Body, Group, GroupPatch, GroupRef, Offset, Published, Start, Topic,
     TopicPatch, TopicRef,
 };
 

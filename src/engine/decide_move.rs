@@ -209,7 +209,7 @@ impl Writer {
         offsets: Vec<Offset>,
         reply: Reply<Result<RedriveReport, LookupError>>,
     ) -> Step {
-        let bytes = (offsets.len() * MOVE_BYTES / 4).min(self.log.frame_bytes_max() / 2);
+        let bytes = (offsets.len() * MOVE_BYTES / 4).min(self.frame_bytes_max() / 2);
         let room = self.room(4096 + bytes, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Redrive(account, topic, offsets, reply));

@@ -121,7 +121,7 @@ impl Writer {
                 return Tried::Nothing;
             }
         }
-        let ahead = block_ahead(topic_state, selection.progress.cursor);
+        let ahead = block_ahead(&self.state.topics[&topic], selection.progress.cursor);
         let taken = self.take(topic, group, work, selection);
         if let Some(block) = ahead {
             self.ask_for(topic, block);

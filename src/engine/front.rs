@@ -230,7 +230,7 @@ impl Writer {
     fn rewrite(&mut self, candidate: &Candidate, homes: &[(TopicNo, u64)]) {
         let loc = self.push_record(candidate.row.id, &candidate.head, &candidate.body);
         for (topic, offset) in homes {
-            let Found::Row(row) | Found::Gone(row) = self.state.topics[topic].rows.get(*offset) else { continue };
+            let (Found::Row(row) | Found::Gone(row)) = self.state.topics[topic].rows.get(*offset) else { continue };
             let mut disk = row.to_disk();
             (disk.segment, disk.position, disk.length) = (loc.segment, loc.position, loc.length);
             let before = row.before;
@@ -245,7 +245,7 @@ impl Writer {
             return Ok(());
         };
         let next = Lsn::new(self.front.next);
-        let pieces = if self.log.frame_bytes_max() < (PIECE_FACTS * 512) as u64 { 16 } else { PIECE_FACTS };
+        let pieces = if self.frame_bytes_max() < PIECE_FACTS * 512 { 16 } else { PIECE_FACTS };
         let mut pending = Vec::new();
         let mut resume = None;
         for (offset, kept) in group.pendings_from(from) {

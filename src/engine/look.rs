@@ -214,7 +214,7 @@ impl Writer {
             topics: topics.collect(),
             sync_seconds: self.stats.sync_seconds(),
             commit_commands: self.stats.commit_commands(),
-            disk_full: space.no_space && space.spares <= self.log_reserve(),
+            disk_full: space.no_space && space.spares <= self.log.options().reserve,
             log_bytes: self.log.segments().iter().map(|segment| segment.file_bytes).sum(),
             live_bytes: self.live_bytes(),
             free_bytes: 0,

@@ -2,11 +2,40 @@
 //! only it; the local engine and the in-memory oracle implement it and pass one contract suite.
 
 mod api;
+mod checkpoint;
+mod command;
+mod decide;
+mod decide_move;
+mod decide_publish;
+mod decide_pull;
+mod decide_settle;
+mod digest;
+mod entry;
+mod front;
+mod group_state;
+mod head;
+mod home;
+mod limits;
+pub mod local;
+mod look;
+mod recover;
+mod rows;
+mod select;
+mod state;
+mod stats;
+mod sweep;
+mod token;
+mod topic_state;
+mod writer;
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub use api::*;
+pub use home::{FORMAT, Home, HomeError, LocalOptions};
+pub use limits::Limits;
+pub use recover::{IndexPlace, RecoverError, Source};
+pub use writer::WriterOptions;
 
 use crate::model::{AccessId, AccessRecord, AccountName, Group, GroupPatch, GroupRef, Topic, TopicPatch, TopicRef};
 

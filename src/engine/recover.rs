@@ -15,7 +15,7 @@ use crate::engine::writer::{Writer, WriterOptions};
 use crate::engine::{Limits, TornTail};
 use crate::index::{Index, IndexError, IndexReader, Mark};
 use crate::log::{
-    Epoch, Fatal, FrameKind, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, Replay, ReplayFrame, ReplayStart,
+    Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, Replay, ReplayFrame, ReplayStart,
     RecoveryReport, read_mark,
 };
 use crate::model::Lsn;
@@ -33,12 +33,19 @@ pub trait IndexPlace: Send + Sync {
 
 /// What an engine is recovered from.
 pub struct Source {
+    /// The file system of the log.
     pub disk: Arc<dyn Disk>,
+    /// The data directory.
     pub data_dir: PathBuf,
+    /// Layout and rules of the log.
     pub log: Options,
+    /// Time and chance.
     pub clock: Arc<dyn Clock>,
+    /// Where the index lies.
     pub place: Arc<dyn IndexPlace>,
+    /// Bounds.
     pub limits: Limits,
+    /// Durability of leases, pace of checkpoints.
     pub options: WriterOptions,
     /// The directory is a copy: its index is not to be opened.
     pub index_is_foreign: bool,
@@ -130,11 +137,13 @@ fn with_index(
         options: source.log.clone(),
         clock: source.clock.clone(),
         clean: read_mark(&*source.disk, &source.data_dir)?,
-        from: mark.applied,
+        known: (mark.generation > 0).then_some(Known { epoch: receiver.state.epoch, lsn: mark.applied }),
     };
     let (log, report) = Log::open(opening, &mut receiver)?;
     receiver.recount().map_err(|why| OpenError::Replay { first: report.last, why })?;
     let Receiver { index, state, generation, applied, lost, .. } = receiver;
+    let mut state = state;
+    state.epoch = log.epoch();
     let mut writer = Writer::new(state, log, source.clock.clone(), source.options.clone(), (generation, applied));
     writer.torn = report
         .cut
@@ -222,6 +231,7 @@ impl Replay for Receiver {
             self.state.apply(&entry, lsn, &mut |topic, block| load(&**reader, topic, block, failed));
         }
         self.state.saw_frame(frame.time().get(), frame.boot().get());
+        self.state.epoch = frame.epoch();
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
@@ -341,6 +351,7 @@ pub fn rebuild(
                 }
             }
             state.saw_frame(frame.time.get(), frame.boot.get());
+            state.epoch = frame.epoch;
             if let Some(failed) = failed.take() {
                 return Err(failed);
             }

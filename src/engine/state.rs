@@ -13,6 +13,7 @@ use crate::engine::group_state::{GroupState, Pending};
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
+use crate::log::Epoch;
 use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
 
 /// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
@@ -37,6 +38,8 @@ pub struct State {
     pub boot_id: u128,
     /// Boot time of the last frame.
     pub boot: u64,
+    /// The life of the server in which the places of records were learned.
+    pub epoch: Epoch,
     pub limits: Limits,
     /// Topics and groups deleted since the last checkpoint began.
     pub deleted_topics: Vec<TopicNo>,
@@ -60,6 +63,7 @@ impl State {
             matured_to: 0,
             boot_id: 0,
             boot: 0,
+            epoch: Epoch::default(),
             limits,
             deleted_topics: Vec::new(),
             deleted_groups: Vec::new(),
@@ -493,7 +497,8 @@ impl State {
 
     /// Counts delayed messages as due up to now; answers the topics where some became so.
     pub fn mature(&mut self, now: u64) -> Vec<TopicNo> {
-        let from = std::mem::replace(&mut self.matured_to, self.matured_to.max(now));
+        let from = self.matured_to;
+        self.matured_to = from.max(now);
         let mut matured = Vec::new();
         for (no, topic) in &self.topics {
             if topic.delayed.len() == 0 {

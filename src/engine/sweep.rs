@@ -50,11 +50,11 @@ impl Writer {
     /// follows from it (a dead letter) does.
     fn lapse(&mut self, no: GroupNo, offset: u64) {
         let Some(group) = self.state.groups.get_mut(&no) else { return };
-        let Some(pending) = group.pending(offset) else { return };
+        let Some((attempt, superseded)) = group.pending(offset).map(|kept| (kept.attempt, kept.superseded)) else { return };
         group.totals.lapsed += 1;
-        if group.settings.attempts_max.is_some_and(|max| pending.attempt >= max) {
+        if group.settings.attempts_max.is_some_and(|max| attempt >= max) {
             self.bury(no, offset, ATTEMPTS_USED);
-        } else if pending.superseded {
+        } else if superseded {
             self.emit(&Entry::Settled { group: no, offsets: vec![offset] });
         } else {
             tracing::debug!(group = %group.disk.name, offset, "lease lapsed");

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::engine::front::Front;
 use crate::engine::rows::BLOCK_ROWS;
 use crate::engine::state::State;
 use crate::engine::stats::Stats;
-use crate::engine::{PullError, Refusal, TornTail};
+use crate::engine::{AccessTable, PullError, Refusal, TornTail};
 use crate::log::{Fatal, FrameMeta, Loc, Log, LogReader, RollError, Room, Urgency};
 use crate::model::{Lsn, Millis};
 
@@ -58,7 +58,7 @@ pub enum Job {
     /// Read records from a segment, behind this many frames.
     Scan { segment: u64, skip: usize },
     /// The index failed: build it again from the log up to this lsn.
-    Rebuild { upto: Lsn },
+    Rebuild { upto: Lsn, segments: Vec<u64>, generation: u64 },
 }
 
 /// Where a command stands after `decide`.
@@ -126,10 +126,14 @@ pub struct Writer {
     checkpoint_at: u64,
     changed: bool,
     pub(super) rebuilding: bool,
+    /// The catalog has outgrown the head of a segment: nothing more is taken.
+    pub(super) stuck: bool,
     pub(super) front: Front,
     pub(super) stopping: Option<Reply<()>>,
     pub(super) stopped: bool,
     pub(super) stats: Stats,
+    /// The credentials that are durable.
+    access_out: Arc<RwLock<Arc<AccessTable>>>,
     pub(super) torn: Vec<TornTail>,
     scratch: Vec<u8>,
     /// Entries in the frame that is being built.
@@ -144,6 +148,7 @@ impl Writer {
         let wall = clock.wall().get();
         let base = state.now.max(wall);
         let clock_suspect = state.now > wall + 3_600_000;
+        let access_out = Arc::new(RwLock::new(state.access.clone()));
         let groups: BTreeSet<GroupNo> = state.groups.keys().copied().collect();
         let mut writer = Self {
             state,
@@ -186,6 +191,7 @@ impl Writer {
             stopping: None,
             stopped: false,
             stats: Stats::default(),
+            access_out,
             torn: Vec::new(),
             scratch: Vec::new(),
             frame_entries: 0,
@@ -198,6 +204,26 @@ impl Writer {
         }
         writer.settle_timers();
         writer
+    }
+
+    /// Makes and recycles segments beside the writer.
+    pub fn keeper(&self) -> crate::log::Keeper {
+        self.log.keeper()
+    }
+
+    /// The generation of the newest durable checkpoint.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Most bytes of one commit.
+    pub fn frame_bytes_max(&self) -> usize {
+        usize::try_from(self.log.options().frame_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// The credentials, as everybody may read them.
+    pub fn access(&self) -> Arc<RwLock<Arc<AccessTable>>> {
+        self.access_out.clone()
     }
 
     /// Says, durably, that this process took over; before anything else.
@@ -416,6 +442,11 @@ impl Writer {
 
     /// What is durable now may be handed out.
     fn show_published(&mut self) {
+        let mut access = self.access_out.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&access, &self.state.access) {
+            *access = self.state.access.clone();
+        }
+        drop(access);
         for no in std::mem::take(&mut self.published) {
             if let Some(topic) = self.state.topics.get_mut(&no) {
                 topic.visible = topic.tail();
@@ -504,7 +535,12 @@ impl Writer {
         tracing::warn!(%error, "the index cannot be trusted, it is set aside and built again from the log");
         self.rebuilding = true;
         self.stats.index_rebuilds += 1;
-        self.jobs.push(Job::Rebuild { upto: self.log.synced_lsn() });
+        self.ask_for_rebuild();
+    }
+
+    fn ask_for_rebuild(&mut self) {
+        let segments = self.log.segments().iter().map(|segment| segment.first.get()).collect();
+        self.jobs.push(Job::Rebuild { upto: self.log.synced_lsn(), segments, generation: self.generation });
     }
 
     fn checkpoint_done(&mut self, generation: u64, result: Result<(), String>) {
@@ -553,7 +589,7 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, "the index could not be built again");
                 self.checkpoint_at = self.boot;
-                self.jobs.push(Job::Rebuild { upto: self.log.synced_lsn() });
+                self.ask_for_rebuild();
             }
         }
     }

@@ -112,6 +112,11 @@ impl Log {
         self.epoch
     }
 
+    /// How it is laid out and kept.
+    pub fn options(&self) -> &crate::log::Options {
+        &self.shared.options
+    }
+
     /// The last lsn written.
     pub const fn last_lsn(&self) -> Lsn {
         self.last

@@ -1,0 +1,299 @@
+//! The data directory: who may use it, which format it has, whether it is a copy.
+//!
+//! `FORMAT` (text), `LOCK` (flock), `IDENTITY` (its own inode and birth time: a copy has others),
+//! `secret.key` (32 random bytes, 0600), `log/`, `index/` (sled).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use crate::clock::Clock;
+use crate::disk::{Disk, RealDisk, read_file};
+use crate::engine::local::LocalEngine;
+use crate::engine::recover::{IndexPlace, RecoverError, Source};
+use crate::engine::{Limits, WriterOptions};
+use crate::index::{Index, IndexError, SledIndex};
+use crate::log::{Options, Place};
+
+/// The format this build writes.
+pub const FORMAT: u32 = 1;
+
+/// Everything a local engine is opened with.
+#[derive(Debug, Clone, Default)]
+pub struct LocalOptions {
+    /// Layout and rules of the log.
+    pub log: Options,
+    /// Bounds.
+    pub limits: Limits,
+    /// Durability of leases, pace of checkpoints.
+    pub writer: WriterOptions,
+}
+
+/// Why a data directory was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Another server uses it.
+    #[error("{} is in use by another server", .0.display())]
+    InUse(PathBuf),
+    /// It holds something else.
+    #[error("{} is not empty and has no FORMAT file: it is not a data directory of windlass", .0.display())]
+    NotOurs(PathBuf),
+    /// A later build wrote it.
+    #[error("{} has format {found}, this build knows formats up to {known}: use a newer windlass", dir.display())]
+    Newer {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format of this build.
+        known: u32,
+    },
+    /// An older format has to be migrated first.
+    #[error("{} has format {found}: it has to be migrated to format {known} first", dir.display())]
+    Older {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format of this build.
+        known: u32,
+    },
+    /// A file of it does not read.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The system refused something.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log or the index.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+}
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub struct Home {
+    dir: PathBuf,
+    disk: RealDisk,
+    secret: [u8; 32],
+    is_copy: bool,
+    /// Held as long as this lives.
+    _lock: File,
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
+    let path = path.to_owned();
+    move |source| HomeError::Io { doing, path, source }
+}
+
+impl Home {
+    /// Takes hold of `dir`, making it if it is not there.
+    pub fn open(dir: &Path, clock: &dyn Clock) -> Result<Self, HomeError> {
+        let disk = RealDisk;
+        if !dir.exists() {
+            make_dirs(&disk, dir).map_err(io_error("make", dir))?;
+        }
+        let lock = take_lock(dir)?;
+        let names = disk.list(dir).map_err(io_error("list", dir))?;
+        match read_format(&disk, dir)? {
+            Some(FORMAT) => {}
+            Some(found) if found > FORMAT => return Err(HomeError::Newer { dir: dir.to_owned(), found, known: FORMAT }),
+            Some(found) => return Err(HomeError::Older { dir: dir.to_owned(), found, known: FORMAT }),
+            // What a start that was cut short leaves behind is no data.
+            None if names.iter().all(|name| name == "LOCK" || name == "secret.key" || name.ends_with(".tmp")) => {}
+            None => return Err(HomeError::NotOurs(dir.to_owned())),
+        }
+        let log = dir.join("log");
+        if !log.exists() {
+            disk.create_dir(&log).map_err(io_error("make", &log))?;
+        }
+        let secret = read_or_make_secret(&disk, dir, clock)?;
+        if !names.iter().any(|name| name == "FORMAT") {
+            put_file(&disk, dir, "FORMAT", format!("windlass format {FORMAT}\n").as_bytes(), clock)?;
+        }
+        let is_copy = names.iter().any(|name| name == "IDENTITY") && !identity_holds(&disk, dir)?;
+        Ok(Self { dir: dir.to_owned(), disk, secret, is_copy, _lock: lock })
+    }
+
+    /// The key of tokens and sealed secrets.
+    pub const fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// The directory was copied from where it was made.
+    pub const fn is_copy(&self) -> bool {
+        self.is_copy
+    }
+
+    /// Recovers the engine in it.
+    pub fn engine(&self, clock: Arc<dyn Clock>, options: &LocalOptions) -> Result<LocalEngine, HomeError> {
+        let place = if self.is_copy { Place::Copy } else { Place::Original };
+        let source = Source {
+            disk: Arc::new(self.disk),
+            data_dir: self.dir.clone(),
+            log: Options { place, ..options.log.clone() },
+            clock: clock.clone(),
+            place: Arc::new(SledPlace { dir: self.dir.clone(), clock: clock.clone() }),
+            limits: options.limits,
+            options: options.writer.clone(),
+            index_is_foreign: self.is_copy,
+        };
+        let engine = LocalEngine::start(source, &self.secret)?;
+        // Only now: until the recovery of a copy is durable, it stays known as one.
+        if self.is_copy || !self.dir.join("IDENTITY").exists() {
+            put_identity(&self.disk, &self.dir, &*clock)?;
+        }
+        Ok(engine)
+    }
+}
+
+fn make_dirs(disk: &RealDisk, dir: &Path) -> io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.exists() {
+        make_dirs(disk, parent)?;
+    }
+    match disk.create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    disk.sync_dir(parent)
+}
+
+fn take_lock(dir: &Path) -> Result<File, HomeError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = dir.join("LOCK");
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(io_error("open", &path))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::InUse(dir.to_owned())),
+        Err(error) => Err(io_error("lock", &path)(error.into())),
+    }
+}
+
+/// The format of a data directory; `None` if it has none.
+fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, HomeError> {
+    let path = dir.join("FORMAT");
+    if !disk.exists(&path).map_err(io_error("look for", &path))? {
+        return Ok(None);
+    }
+    let bytes = read_file(disk, &path, 128).map_err(io_error("read", &path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let number = text.strip_prefix("windlass format ").and_then(|rest| rest.trim_end().parse().ok());
+    number.map(Some).ok_or(HomeError::Damaged { path, what: "it does not say `windlass format N`" })
+}
+
+/// Puts a small file in place: durable on return, whole or not there after a crash.
+fn put_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8], clock: &dyn Clock) -> Result<(), HomeError> {
+    let temporary = dir.join(format!("{name}-{:032x}.tmp", clock.random()));
+    let path = dir.join(name);
+    let put = || {
+        let file = disk.create(&temporary)?;
+        file.write_at(0, bytes)?;
+        file.sync_data()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(dir)
+    };
+    put().map_err(io_error("write", &path))
+}
+
+fn read_or_make_secret(disk: &dyn Disk, dir: &Path, clock: &dyn Clock) -> Result<[u8; 32], HomeError> {
+    let path = dir.join("secret.key");
+    if !disk.exists(&path).map_err(io_error("look for", &path))? {
+        let mut secret = [0; 32];
+        secret[..16].copy_from_slice(&clock.random().to_le_bytes());
+        secret[16..].copy_from_slice(&clock.random().to_le_bytes());
+        put_file(disk, dir, "secret.key", &secret, clock)?;
+        return Ok(secret);
+    }
+    let bytes = read_file(disk, &path, 64).map_err(io_error("read", &path))?;
+    bytes.try_into().map_err(|_| HomeError::Damaged { path, what: "it is not 32 bytes long" })
+}
+
+/// The inode and the birth time of the identity file itself. Never the device: it changes at a reboot.
+fn identity_of(path: &Path) -> io::Result<String> {
+    let about = std::fs::symlink_metadata(path)?;
+    let born = about.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    let born = born.map_or_else(|| "unknown".to_owned(), |born| born.as_nanos().to_string());
+    Ok(format!("inode {}\nborn {born}\n", about.ino()))
+}
+
+fn identity_holds(disk: &dyn Disk, dir: &Path) -> Result<bool, HomeError> {
+    let path = dir.join("IDENTITY");
+    let said = read_file(disk, &path, 4096).map_err(io_error("read", &path))?;
+    let is = identity_of(&path).map_err(io_error("look at", &path))?;
+    Ok(said == is.as_bytes())
+}
+
+fn put_identity(disk: &dyn Disk, dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
+    let temporary = dir.join(format!("IDENTITY-{:032x}.tmp", clock.random()));
+    let path = dir.join("IDENTITY");
+    let put = || {
+        let file = disk.create(&temporary)?;
+        // A rename keeps the inode and the birth time.
+        file.write_at(0, identity_of(&temporary)?.as_bytes())?;
+        file.sync_data()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(dir)
+    };
+    put().map_err(io_error("write", &path))
+}
+
+/// The index directory of a data directory.
+struct SledPlace {
+    dir: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl SledPlace {
+    fn path(&self) -> PathBuf {
+        self.dir.join("index")
+    }
+
+    fn remove_old(&self) -> io::Result<()> {
+        for name in RealDisk.list(&self.dir)? {
+            if name.starts_with("index-aside-") {
+                std::fs::remove_dir_all(self.dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl IndexPlace for SledPlace {
+    fn open(&self) -> Result<Box<dyn Index>, IndexError> {
+        let fails = |error: io::Error| IndexError::Store(error.to_string());
+        if !self.path().exists() {
+            RealDisk.create_dir(&self.path()).map_err(fails)?;
+            RealDisk.sync_dir(&self.dir).map_err(fails)?;
+        }
+        Ok(Box::new(SledIndex::open(&self.path())?))
+    }
+
+    /// One old index is kept for whoever wants to know what happened to it.
+    fn set_aside(&self) -> Result<(), IndexError> {
+        let fails = |error: io::Error| IndexError::Store(error.to_string());
+        if !self.path().exists() {
+            return Ok(());
+        }
+        self.remove_old().map_err(fails)?;
+        let aside = self.dir.join(format!("index-aside-{:016x}", self.clock.random() as u64));
+        RealDisk.rename(&self.path(), &aside).map_err(fails)?;
+        RealDisk.sync_dir(&self.dir).map_err(fails)
+    }
+}

@@ -1,0 +1,856 @@
+//! The local engine: a writer on a thread of its own, and threads that read and write beside it.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::disk::Disk;
+use crate::engine::command::{Candidate, Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork, Taken};
+use crate::engine::entry::Entry;
+use crate::engine::recover::{IndexPlace, RecoverError, Recovered, Source, rebuild, recover, scanned_entries};
+use crate::engine::token::Tokens;
+use crate::engine::writer::{Job, Writer};
+use crate::engine::{
+    AccessError, AccessTable, Answer, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard,
+    DiscardReport, Engine, LeaseRef, LookupError, MessageState, Peek, PeekError, Peeked, PeekedMessage, Position, Publish,
+    PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek, SeekReport, Settle,
+    SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait, checkpoint, digest, head,
+};
+use crate::engine::command::LeaseName;
+use crate::index::{Index, IndexReader};
+use crate::log::{LogReader, RecoveryReport, record_bytes, write_mark};
+use crate::model::{
+    AccessId, AccessRecord, AccountName, Attempt, Delivery, Group, GroupPatch, GroupRef, Message, NewMessage, Offset,
+    Published, SettingsError, Start, TagFilter, Topic, TopicPatch, TopicRef, bounds,
+};
+
+/// Commands that wait for the writer at most; whoever comes then is told that the server is busy.
+pub const INBOX_MAX: usize = 16 * 1024;
+/// Commands that one turn takes at most.
+const BATCH_COMMANDS_MAX: usize = 4096;
+/// Records read for one chunk of a scan, in bytes.
+const SCAN_BYTES: usize = 2 << 20;
+/// How often the keeper of segments looks for work.
+const KEEPER_PAUSE: Duration = Duration::from_millis(20);
+
+/// The engine over a data directory of its own.
+pub struct LocalEngine {
+    inbox: SyncSender<Command>,
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    report: RecoveryReport,
+    index_lost: Option<String>,
+}
+
+struct Shared {
+    tokens: Tokens,
+    reader: LogReader,
+    access: Arc<RwLock<Arc<AccessTable>>>,
+    limits: crate::engine::Limits,
+    /// Largest record payload that one commit takes.
+    frame_bytes_max: usize,
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+}
+
+/// The index as the threads beside the writer share it.
+struct IndexShared {
+    reader: RwLock<(u64, Arc<dyn IndexReader>)>,
+}
+
+impl IndexShared {
+    fn get(&self) -> (u64, Arc<dyn IndexReader>) {
+        let held = self.reader.read().unwrap_or_else(PoisonError::into_inner);
+        (held.0, held.1.clone())
+    }
+
+    fn set(&self, generation: u64, reader: Arc<dyn IndexReader>) {
+        *self.reader.write().unwrap_or_else(PoisonError::into_inner) = (generation, reader);
+    }
+}
+
+impl LocalEngine {
+    /// Recovers the engine that `source` describes and starts its threads. Ready on return.
+    pub fn start(source: Source, secret: &[u8; 32]) -> Result<Self, RecoverError> {
+        let Recovered { writer, index, report, index_lost } = recover(&source)?;
+        let (inbox, commands) = sync_channel(INBOX_MAX);
+        let access = writer.access();
+        let shared = Arc::new(Shared {
+            tokens: Tokens::new(secret),
+            reader: writer.reader(),
+            access,
+            limits: source.limits,
+            frame_bytes_max: writer.frame_bytes_max(),
+            disk: source.disk.clone(),
+            data_dir: source.data_dir.clone(),
+        });
+        let threads = spawn(writer, index, &source, &inbox, commands, &shared);
+        Ok(Self { inbox, shared, threads: Mutex::new(threads), report, index_lost })
+    }
+
+    /// What recovery found and did.
+    pub const fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Why the index was set aside at the start, if it was.
+    pub fn index_lost(&self) -> Option<&str> {
+        self.index_lost.as_deref()
+    }
+
+    /// Waits until all threads have ended, after [`Engine::stop`]: then the data directory is free.
+    pub fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A panic of one has been reported by its own guard.
+            let _ = thread.join();
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.try_send(command(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Busy,
+            TrySendError::Disconnected(_) => Refusal::Stopping,
+        })?;
+        answer.await.map_err(|_| Refusal::Stopping)
+    }
+}
+
+fn spawn(
+    writer: Writer,
+    index: Box<dyn Index>,
+    source: &Source,
+    inbox: &SyncSender<Command>,
+    commands: Receiver<Command>,
+    shared: &Arc<Shared>,
+) -> Vec<JoinHandle<()>> {
+    let (index_jobs, index_inbox) = std::sync::mpsc::channel();
+    let (load_jobs, load_inbox) = std::sync::mpsc::channel();
+    let (scan_jobs, scan_inbox) = std::sync::mpsc::channel();
+    let generation = writer.generation();
+    let index_shared = Arc::new(IndexShared { reader: RwLock::new((generation, index.reader())) });
+    let keeper = writer.keeper();
+    let (stop_keeper, keeper_inbox) = std::sync::mpsc::channel::<()>();
+    let mut threads = Vec::new();
+    let reader = writer.reader();
+    {
+        let (inbox, index_shared, place, limits) = (inbox.clone(), index_shared.clone(), source.place.clone(), source.limits);
+        let reader = reader.clone();
+        threads.push(thread("index", move || {
+            let worker = IndexWorker { index: Some(index), place, reader, shared: index_shared, limits };
+            worker.run(&index_inbox, &inbox);
+        }));
+    }
+    {
+        let inbox = inbox.clone();
+        threads.push(thread("index-read", move || {
+            while let Ok((topic, block)) = load_inbox.recv() {
+                let (generation, reader) = index_shared.get();
+                let stored = checkpoint::load_block(&*reader, topic, block).map_err(|error| error.to_string());
+                if inbox.send(Command::Done(JobDone::Loaded { generation, topic, block, stored })).is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+    {
+        let inbox = inbox.clone();
+        threads.push(thread("scan", move || {
+            while let Ok((segment, skip)) = scan_inbox.recv() {
+                let done = scan(&reader, segment, skip);
+                if inbox.send(Command::Done(done)).is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+    {
+        let clock = source.clock.clone();
+        threads.push(thread("segments", move || {
+            loop {
+                match keeper.step(clock.boot()) {
+                    Ok(step) if step == crate::log::Step::Idle || step == crate::log::Step::NoSpace => {
+                        if keeper_inbox.recv_timeout(KEEPER_PAUSE) != Err(RecvTimeoutError::Timeout) {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        if keeper_inbox.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty) {
+                            return;
+                        }
+                        abort("the keeper of segments failed", &error);
+                    }
+                }
+            }
+        }));
+    }
+    let jobs = Jobs { index: index_jobs, load: load_jobs, scan: scan_jobs };
+    let shared = shared.clone();
+    let random = source.clock.random() as u64;
+    threads.push(thread("writer", move || {
+        // The senders of the other threads' jobs go with this thread: then they end too.
+        let writer = run_writer(writer, &commands, &jobs);
+        drop(stop_keeper);
+        match writer.finish() {
+            Ok((mark, reply)) => {
+                if let Err(error) = write_mark(&*shared.disk, &shared.data_dir, mark, random) {
+                    tracing::error!(%error, "the mark of a clean stop could not be written");
+                }
+                if let Some(reply) = reply {
+                    let _ = reply.send(());
+                }
+            }
+            Err(error) => abort("the log could not be ended", &error),
+        }
+    }));
+    threads
+}
+
+/// A thread that takes the process with it when it panics: half an engine is worse than none.
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let guarded = move || {
+        let guard = AbortOnPanic;
+        body();
+        std::mem::forget(guard);
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(guarded)
+        .unwrap_or_else(|error| panic!("no thread could be started: {error}"))
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("a thread of the engine panicked, the process ends");
+        std::process::abort();
+    }
+}
+
+fn abort(what: &str, error: &dyn std::error::Error) -> ! {
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, source, "{what}: the process ends, because only a restart knows what is durable");
+    std::process::abort();
+}
+
+struct Jobs {
+    index: std::sync::mpsc::Sender<Job>,
+    load: std::sync::mpsc::Sender<(u32, u64)>,
+    scan: std::sync::mpsc::Sender<(u64, usize)>,
+}
+
+impl Jobs {
+    fn hand_out(&self, jobs: &mut Vec<Job>) {
+        for job in jobs.drain(..) {
+            let sent = match job {
+                Job::Load { topic, block } => self.load.send((topic, block)).is_ok(),
+                Job::Scan { segment, skip } => self.scan.send((segment, skip)).is_ok(),
+                Job::Checkpoint(_) | Job::Rebuild { .. } => self.index.send(job).is_ok(),
+            };
+            assert!(sent, "the threads beside the writer outlive it");
+        }
+    }
+}
+
+fn run_writer(mut writer: Writer, inbox: &Receiver<Command>, jobs: &Jobs) -> Writer {
+    let mut commands = std::collections::VecDeque::new();
+    loop {
+        if let Err(error) = writer.turn(&mut commands) {
+            abort("the log failed", &error);
+        }
+        jobs.hand_out(&mut writer.jobs);
+        if writer.is_stopped() {
+            return writer;
+        }
+        if !writer.has_work() {
+            match writer.next_turn() {
+                Some(wait) if wait.is_zero() => {}
+                Some(wait) => match inbox.recv_timeout(wait) {
+                    Ok(command) => commands.push_back(command),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return writer,
+                },
+                None => match inbox.recv() {
+                    Ok(command) => commands.push_back(command),
+                    Err(_) => return writer,
+                },
+            }
+        }
+        while commands.len() < BATCH_COMMANDS_MAX
+            && let Ok(command) = inbox.try_recv()
+        {
+            commands.push_back(command);
+        }
+    }
+}
+
+struct IndexWorker {
+    /// `None` after it failed, until it is built again.
+    index: Option<Box<dyn Index>>,
+    place: Arc<dyn IndexPlace>,
+    reader: LogReader,
+    shared: Arc<IndexShared>,
+    limits: crate::engine::Limits,
+}
+
+impl IndexWorker {
+    fn run(mut self, jobs: &Receiver<Job>, inbox: &SyncSender<Command>) {
+        while let Ok(job) = jobs.recv() {
+            let done = match job {
+                Job::Checkpoint(delta) => self.checkpoint(*delta),
+                Job::Rebuild { upto, segments, generation } => self.rebuild(upto, &segments, generation),
+                Job::Load { .. } | Job::Scan { .. } => continue,
+            };
+            if inbox.send(Command::Done(done)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, delta: checkpoint::Delta) -> JobDone {
+        let generation = delta.mark.generation;
+        let result = match &mut self.index {
+            Some(index) => checkpoint::write(&mut **index, delta).map_err(|error| error.to_string()),
+            None => Err("the index is being built again".to_owned()),
+        };
+        if let (Ok(()), Some(index)) = (&result, &self.index) {
+            self.shared.set(generation, index.reader());
+        }
+        JobDone::Checkpoint { generation, result }
+    }
+
+    fn rebuild(&mut self, upto: crate::model::Lsn, segments: &[u64], generation: u64) -> JobDone {
+        self.index = None;
+        let built = || -> Result<(Box<dyn Index>, u64), String> {
+            self.place.set_aside().map_err(|error| error.to_string())?;
+            let mut index = self.place.open().map_err(|error| error.to_string())?;
+            let generation = rebuild(&mut *index, &self.reader, segments, upto, generation, self.limits)?;
+            Ok((index, generation))
+        };
+        match built() {
+            Ok((index, generation)) => {
+                self.shared.set(generation, index.reader());
+                self.index = Some(index);
+                JobDone::Rebuilt { generation, result: Ok(()) }
+            }
+            Err(error) => {
+                std::thread::sleep(Duration::from_secs(1));
+                JobDone::Rebuilt { generation, result: Err(error) }
+            }
+        }
+    }
+}
+
+/// Reads one chunk of the records of a segment.
+pub fn scan(reader: &LogReader, segment: u64, skip: usize) -> JobDone {
+    match try_scan(reader, segment, skip) {
+        Ok((frames, candidates, end)) => JobDone::Scanned { segment, frames, candidates, end, failed: None },
+        Err(error) => {
+            JobDone::Scanned { segment, frames: skip, candidates: Vec::new(), end: true, failed: Some(error) }
+        }
+    }
+}
+
+fn try_scan(reader: &LogReader, segment: u64, skip: usize) -> Result<(usize, Vec<Candidate>, bool), String> {
+    let mut scan = reader.scan(segment).map_err(|error| error.to_string())?;
+    let (mut frames, mut bytes, mut candidates) = (0, 0, Vec::new());
+    while let Some(frame) = scan.next() {
+        let frame = frame.map_err(|error| error.to_string())?;
+        frames += 1;
+        if frames <= skip {
+            continue;
+        }
+        for (_, entry) in scanned_entries(reader, segment, &frame, &scan)? {
+            let rows: Vec<(u32, u64, crate::engine::entry::RowDisk)> = match entry {
+                Entry::Published { topic, first_offset, rows, .. } => {
+                    rows.into_iter().zip(first_offset..).map(|(row, offset)| (topic, offset, row)).collect()
+                }
+                Entry::Rewritten { topic, rows } => {
+                    rows.into_iter().map(|(offset, _, row)| (topic, offset, row)).collect()
+                }
+                _ => continue,
+            };
+            for (topic, offset, row) in rows {
+                let loc = crate::log::Loc { segment: row.segment, position: row.position, length: row.length };
+                let record = reader.read(loc).map_err(|error| error.to_string())?;
+                bytes += row.length as usize;
+                candidates.push(Candidate { topic, offset, row, head: record.head, body: record.body });
+            }
+        }
+        if bytes >= SCAN_BYTES {
+            return Ok((frames, candidates, false));
+        }
+    }
+    Ok((frames, candidates, true))
+}
+
+// ---- from the seam's words to commands ----
+
+fn prepare(message: &NewMessage) -> PreparedMessage {
+    PreparedMessage {
+        head: head::encode(message),
+        body: message.body.clone(),
+        key: message.key.as_ref().map_or(0, |key| digest::of_key(key.as_str())),
+        tag: message.tag.as_ref().map_or(0, |tag| digest::of_tag(tag.as_str())),
+        idempotency: message.idempotency_key.as_ref().map_or(0, |key| digest::of_key(key.as_str())),
+        fingerprint: if message.idempotency_key.is_some() { digest::of_message(message) } else { 0 },
+        delay: message.delay,
+    }
+}
+
+fn text_bytes(message: &NewMessage) -> usize {
+    let text = |part: Option<&str>| part.map_or(0, str::len);
+    text(message.content_type.as_ref().map(AsRef::as_ref))
+        + text(message.key.as_ref().map(AsRef::as_ref))
+        + text(message.tag.as_ref().map(AsRef::as_ref))
+        + text(message.idempotency_key.as_ref().map(AsRef::as_ref))
+        + message.properties.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+}
+
+impl LocalEngine {
+    fn check_publish(&self, messages: &[NewMessage]) -> Result<(), PublishError> {
+        let limits = &self.shared.limits;
+        let max = bounds::PUBLISH_BATCH_MAX;
+        if messages.is_empty() || messages.len() > max {
+            return Err(PublishError::BatchCount { got: messages.len(), max });
+        }
+        let mut batch = 0;
+        for (index, message) in messages.iter().enumerate() {
+            let (got, max) = (message.body.len(), limits.body_bytes_max);
+            if got > max {
+                return Err(PublishError::BodyTooLarge { index, got, max });
+            }
+            let bytes: usize = message.properties.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let (pairs_max, bytes_max) = (bounds::PROPERTIES_MAX, bounds::PROPERTIES_BYTES_MAX);
+            if message.properties.len() > pairs_max || bytes > bytes_max {
+                return Err(PublishError::Properties { index, pairs_max, bytes_max });
+            }
+            if message.delay.is_some_and(|delay| delay > bounds::DELAY_MAX) {
+                return Err(PublishError::DelayTooLong { index, max_secs: bounds::DELAY_MAX.as_secs() });
+            }
+            batch += got + text_bytes(message);
+        }
+        if batch > limits.batch_bytes_max {
+            return Err(PublishError::BatchTooLarge { got: batch, max: limits.batch_bytes_max });
+        }
+        Ok(())
+    }
+
+    async fn do_publish(&self, request: Publish) -> Result<Vec<Published>, PublishError> {
+        self.check_publish(&request.messages)?;
+        let messages: Vec<PreparedMessage> = request.messages.iter().map(prepare).collect();
+        let bytes: usize = messages.iter().map(|message| record_bytes(message.head.len(), message.body.len())).sum();
+        let max = self.shared.frame_bytes_max.saturating_sub(messages.len() * 160 + 256);
+        if bytes > max {
+            return Err(PublishError::BatchTooLarge { got: bytes, max });
+        }
+        let work = PublishWork { account: request.account, topic: request.topic, messages, bytes };
+        self.ask(|reply| Command::Publish(work, reply)).await?
+    }
+
+    async fn do_pull(&self, request: Pull) -> Result<Pulled, PullError> {
+        let refuse = |field, rule| Err(PullError::Bounds(SettingsError { field, rule }));
+        if request.batch_max == 0 || request.batch_max > bounds::PULL_BATCH_MAX {
+            return refuse("batch_max", "1 to 1000");
+        }
+        if request.lease.is_some_and(|lease| lease < bounds::LEASE_MIN || lease > bounds::LEASE_MAX) {
+            return refuse("lease", "1 ms to 12 hours");
+        }
+        if let Wait::Any(span) | Wait::Full(span) = request.wait
+            && span > bounds::WAIT_MAX
+        {
+            return refuse("wait", "at most 300 s");
+        }
+        let tags = match &request.filter {
+            Some(TagFilter::AnyOf(tags)) if tags.is_empty() || tags.len() > bounds::FILTER_TAGS_MAX => {
+                return refuse("filter", "1 to 32 tags");
+            }
+            Some(TagFilter::AnyOf(tags)) => Some(tags.iter().map(|tag| digest::of_tag(tag.as_str())).collect()),
+            Some(TagFilter::All) | None => None,
+        };
+        let start = match request.start {
+            Some(start) => Some(self.resolve(&request.account, &request.topic, start).await.map_err(PullError::Lookup)?),
+            None => None,
+        };
+        let work = PullWork {
+            account: request.account,
+            topic: request.topic,
+            group: request.group,
+            batch_max: request.batch_max,
+            lease: request.lease,
+            wait: request.wait,
+            auto_ack: request.auto_ack,
+            handles: request.handles,
+            filter_all: request.filter == Some(TagFilter::All),
+            filter: tags,
+            start,
+        };
+        let taken = self.ask(|reply| Command::Pull(work, reply)).await.map_err(LookupError::from)??;
+        if taken.items.is_empty() {
+            return Ok(Pulled { deliveries: Vec::new(), counts: taken.counts });
+        }
+        let shared = self.shared.clone();
+        let read = tokio::task::spawn_blocking(move || deliver(&shared, taken)).await;
+        read.unwrap_or_else(|error| Err(PullError::Unreadable(error.to_string())))
+    }
+
+    async fn do_settle(&self, request: Settle) -> Result<Vec<SettleOutcome>, SettleError> {
+        let refuse = |field, rule| Err(SettleError::Bounds(SettingsError { field, rule }));
+        if request.items.len() > bounds::SETTLE_BATCH_MAX {
+            return refuse("items", "at most 10000 leases");
+        }
+        let mut items = Vec::with_capacity(request.items.len());
+        for (lease, action) in request.items {
+            match &action {
+                SettleAction::Nack { delay: Some(delay) } if *delay > bounds::DELAY_MAX => {
+                    return refuse("delay", "at most 14 days");
+                }
+                SettleAction::Extend { lease } if *lease < bounds::LEASE_MIN || *lease > bounds::LEASE_MAX => {
+                    return refuse("lease", "1 ms to 12 hours");
+                }
+                SettleAction::Bury { reason } if reason.len() > 1024 => return refuse("reason", "at most 1024 bytes"),
+                _ => {}
+            }
+            let name = match lease {
+                LeaseRef::Token(text) => self.shared.tokens.read(&text),
+                LeaseRef::Handle(0) => LeaseName::Forged,
+                LeaseRef::Handle(handle) => LeaseName::Handle(handle),
+            };
+            items.push((name, action));
+        }
+        let work = SettleWork {
+            account: request.account,
+            topic: request.topic,
+            group: request.group,
+            items,
+            lateness: request.lateness,
+        };
+        self.ask(|reply| Command::Settle(work, reply)).await.map_err(LookupError::from)?
+    }
+
+    async fn page(&self, work: LookWork) -> Result<Looked, LookupError> {
+        self.ask(|reply| Command::Look(work, reply)).await?
+    }
+
+    /// Turns a time into the offset of the first message published at or after it.
+    async fn resolve(&self, account: &AccountName, topic: &TopicRef, start: Start) -> Result<Start, LookupError> {
+        let Start::Time(time) = start else { return Ok(start) };
+        let look = |from| {
+            self.page(LookWork { account: account.clone(), topic: topic.clone(), group: None, from })
+        };
+        let first = look(0).await?;
+        let at_or_after = |page: &Looked| {
+            page.rows.iter().find(|row| row.row.published_at() >= time.get()).map(|row| row.offset)
+        };
+        let (mut low, mut high) = (first.head, first.tail);
+        if first.rising {
+            // Invariant: what lies below `low` is too old; `high` is not, or is the tail.
+            while high.saturating_sub(low) > 512 {
+                let page = look(low + (high - low) / 2).await?;
+                match page.rows.first() {
+                    Some(row) if row.row.published_at() < time.get() => low = low + (high - low) / 2,
+                    Some(_) | None => high = low + (high - low) / 2,
+                }
+            }
+        }
+        let mut from = Some(low);
+        while let Some(at) = from {
+            let page = look(at).await?;
+            if let Some(offset) = at_or_after(&page) {
+                return Ok(Start::Offset(Offset::new(offset)));
+            }
+            from = page.next;
+        }
+        Ok(Start::Tail)
+    }
+
+    async fn do_peek(&self, request: Peek) -> Result<Peeked, PeekError> {
+        let refuse = |field, rule| Err(PeekError::Bounds(SettingsError { field, rule }));
+        if request.limit == 0 || request.limit > bounds::PULL_BATCH_MAX {
+            return refuse("limit", "1 to 1000");
+        }
+        if request.filter.state.is_some() && request.group.is_none() {
+            return refuse("state", "asked for together with a group");
+        }
+        /// Pages that one peek reads at most.
+        const PAGES_MAX: usize = 32;
+        let mut messages = Vec::new();
+        let mut from = Some(request.from.get());
+        for _ in 0..PAGES_MAX {
+            let Some(at) = from else { break };
+            let work = LookWork {
+                account: request.account.clone(),
+                topic: request.topic.clone(),
+                group: request.group.clone(),
+                from: at,
+            };
+            let page = self.page(work).await?;
+            let (shared, wanted) = (self.shared.clone(), request.clone());
+            let left = request.limit - messages.len();
+            let read = tokio::task::spawn_blocking(move || read_page(&shared, page, &wanted, left)).await;
+            let (found, next) = read.map_err(|error| PeekError::Unreadable(error.to_string()))??;
+            messages.extend(found);
+            from = next;
+            if messages.len() >= request.limit {
+                break;
+            }
+        }
+        Ok(Peeked { messages, next: from.map(Offset::new) })
+    }
+
+    async fn do_redrive(&self, request: Redrive) -> Result<RedriveReport, RedriveError> {
+        if request.limit == 0 || request.limit > bounds::PULL_BATCH_MAX || request.offsets.len() > bounds::PULL_BATCH_MAX {
+            return Err(RedriveError::Bounds(SettingsError { field: "limit", rule: "1 to 1000" }));
+        }
+        let mut offsets = request.offsets;
+        let mut without_origin = 0;
+        if offsets.is_empty() {
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let work = LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from: at };
+                let page = self.page(work).await?;
+                for row in page.rows {
+                    if offsets.len() >= request.limit {
+                        break;
+                    }
+                    if row.row.origin.is_some() {
+                        offsets.push(Offset::new(row.offset));
+                    } else {
+                        without_origin += 1;
+                    }
+                }
+                from = page.next.filter(|_| offsets.len() < request.limit);
+            }
+        }
+        offsets.truncate(request.limit);
+        let (account, topic) = (request.account, request.topic);
+        let report = self.ask(|reply| Command::Redrive(account, topic, offsets, reply)).await.map_err(LookupError::from)?;
+        let report = report?;
+        Ok(RedriveReport { left: report.left + without_origin, ..report })
+    }
+}
+
+/// Reads the bodies of what a pull took.
+fn deliver(shared: &Shared, taken: Taken) -> Result<Pulled, PullError> {
+    let mut deliveries = Vec::with_capacity(taken.items.len());
+    for item in taken.items {
+        let record = shared.reader.read(item.row.loc).map_err(|error| PullError::Unreadable(error.to_string()))?;
+        if record.id != item.row.id {
+            return Err(PullError::Unreadable(format!("offset {} leads to another message", item.offset)));
+        }
+        let head = head::decode(&record.head, item.offset, &item.row);
+        let head = head.map_err(|error| PullError::Unreadable(error.to_string()))?;
+        let token = if taken.auto_ack {
+            String::new()
+        } else {
+            shared.tokens.make(taken.topic, taken.group, item.offset, item.row.id, item.lease)
+        };
+        deliveries.push(Delivery {
+            message: Message { head, body: record.body },
+            attempt: Attempt::new(item.attempt),
+            token,
+            handle: item.handle,
+            lease: taken.lease,
+        });
+    }
+    Ok(Pulled { deliveries, counts: taken.counts })
+}
+
+/// The messages of a page that a peek wants, at most `left`, and where to go on.
+fn read_page(
+    shared: &Shared,
+    page: Looked,
+    wanted: &Peek,
+    left: usize,
+) -> Result<(Vec<PeekedMessage>, Option<u64>), PeekError> {
+    let filter = &wanted.filter;
+    let (tag, key) = (
+        filter.tag.as_ref().map(|tag| digest::of_tag(tag.as_str())),
+        filter.key.as_ref().map(|key| digest::of_key(key.as_str())),
+    );
+    let mut found = Vec::new();
+    for looked in page.rows {
+        if found.len() >= left {
+            return Ok((found, Some(looked.offset)));
+        }
+        let row = &looked.row;
+        let passes = filter.state.map_or(looked.state != Some(MessageState::Settled), |state| looked.state == Some(state))
+            && filter.id.is_none_or(|id| id.get() == row.id)
+            && tag.is_none_or(|tag| tag == row.tag)
+            && key.is_none_or(|key| key == row.key)
+            && filter.since.is_none_or(|since| row.published_at() >= since.get())
+            && filter.until.is_none_or(|until| row.published_at() < until.get());
+        if !passes {
+            continue;
+        }
+        let record = shared.reader.read(row.loc).map_err(|error| PeekError::Unreadable(error.to_string()))?;
+        let head = head::decode(&record.head, looked.offset, row).map_err(|error| PeekError::Unreadable(error.to_string()))?;
+        if let Some((name, value)) = &filter.property
+            && head.properties.get(name) != Some(value)
+        {
+            continue;
+        }
+        let message = Message { head, body: record.body };
+        found.push(PeekedMessage { message, state: looked.state, attempts: Attempt::new(looked.attempts) });
+    }
+    Ok((found, page.next))
+}
+
+impl Engine for LocalEngine {
+    fn create_topic(&self, request: CreateTopic) -> Answer<'_, Result<Topic, CreateTopicError>> {
+        Box::pin(async { self.ask(|reply| Command::CreateTopic(request, reply)).await? })
+    }
+
+    fn topic(&self, account: AccountName, topic: TopicRef) -> Answer<'_, Result<Topic, LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::Topic(account, topic, reply)).await? })
+    }
+
+    fn topics(&self, account: AccountName) -> Answer<'_, Result<Vec<Topic>, LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::Topics(account, reply)).await? })
+    }
+
+    fn update_topic(
+        &self,
+        account: AccountName,
+        topic: TopicRef,
+        patch: TopicPatch,
+    ) -> Answer<'_, Result<Topic, UpdateTopicError>> {
+        Box::pin(async { self.ask(|reply| Command::UpdateTopic(account, topic, patch, reply)).await? })
+    }
+
+    fn delete_topic(&self, account: AccountName, topic: TopicRef) -> Answer<'_, Result<(), LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::DeleteTopic(account, topic, reply)).await? })
+    }
+
+    fn create_group(&self, mut request: CreateGroup) -> Answer<'_, Result<Group, CreateGroupError>> {
+        Box::pin(async {
+            let (Position::Now(start) | Position::FirstPull(start)) = request.position;
+            let start = self.resolve(&request.account, &request.topic, start).await.map_err(|error| match error {
+                LookupError::NoSuchTopic | LookupError::NoSuchGroup => CreateGroupError::NoSuchTopic,
+                LookupError::Refused(refusal) => refusal.into(),
+            })?;
+            request.position = match request.position {
+                Position::Now(_) => Position::Now(start),
+                Position::FirstPull(_) => Position::FirstPull(start),
+            };
+            self.ask(|reply| Command::CreateGroup(request, reply)).await?
+        })
+    }
+
+    fn group(&self, account: AccountName, topic: TopicRef, group: GroupRef) -> Answer<'_, Result<Group, LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::Group(account, topic, group, reply)).await? })
+    }
+
+    fn groups(&self, account: AccountName, topic: TopicRef) -> Answer<'_, Result<Vec<Group>, LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::Groups(account, topic, reply)).await? })
+    }
+
+    fn update_group(
+        &self,
+        account: AccountName,
+        topic: TopicRef,
+        group: GroupRef,
+        patch: GroupPatch,
+    ) -> Answer<'_, Result<Group, UpdateGroupError>> {
+        Box::pin(async {
+            let asked = self.ask(|reply| Command::UpdateGroup(account, topic, group, patch, reply)).await;
+            asked.map_err(|refusal| UpdateGroupError::Lookup(refusal.into()))?
+        })
+    }
+
+    fn delete_group(&self, account: AccountName, topic: TopicRef, group: GroupRef) -> Answer<'_, Result<(), LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::DeleteGroup(account, topic, group, reply)).await? })
+    }
+
+    fn publish(&self, request: Publish) -> Answer<'_, Result<Vec<Published>, PublishError>> {
+        Box::pin(self.do_publish(request))
+    }
+
+    fn pull(&self, request: Pull) -> Answer<'_, Result<Pulled, PullError>> {
+        Box::pin(self.do_pull(request))
+    }
+
+    fn settle(&self, request: Settle) -> Answer<'_, Result<Vec<SettleOutcome>, SettleError>> {
+        Box::pin(self.do_settle(request))
+    }
+
+    fn peek(&self, request: Peek) -> Answer<'_, Result<Peeked, PeekError>> {
+        Box::pin(self.do_peek(request))
+    }
+
+    fn seek(&self, request: Seek) -> Answer<'_, Result<SeekReport, LookupError>> {
+        Box::pin(async move {
+            let to = self.resolve(&request.account, &request.topic, request.to).await?;
+            let work = SeekWork {
+                account: request.account,
+                topic: request.topic,
+                group: request.group,
+                to,
+                dry_run: request.dry_run,
+            };
+            self.ask(|reply| Command::Seek(work, reply)).await?
+        })
+    }
+
+    fn purge(&self, account: AccountName, topic: TopicRef) -> Answer<'_, Result<PurgeReport, LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::Purge(account, topic, reply)).await? })
+    }
+
+    fn discard(&self, mut request: Discard) -> Answer<'_, Result<DiscardReport, LookupError>> {
+        request.offsets.truncate(bounds::PULL_BATCH_MAX);
+        Box::pin(async { self.ask(|reply| Command::Discard(request, reply)).await? })
+    }
+
+    fn redrive(&self, request: Redrive) -> Answer<'_, Result<RedriveReport, RedriveError>> {
+        Box::pin(self.do_redrive(request))
+    }
+
+    fn counts(
+        &self,
+        account: AccountName,
+        topic: TopicRef,
+        group: Option<GroupRef>,
+    ) -> Answer<'_, Result<Counts, LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::Counts(account, topic, group, reply)).await? })
+    }
+
+    fn status(&self) -> Answer<'_, Status> {
+        Box::pin(async {
+            let mut status = self.ask(Command::Status).await.unwrap_or_default();
+            status.free_bytes = self.shared.disk.space(&self.shared.data_dir).unwrap_or(0);
+            status
+        })
+    }
+
+    fn put_access(&self, record: AccessRecord) -> Answer<'_, Result<(), AccessError>> {
+        Box::pin(async { self.ask(|reply| Command::PutAccess(record, reply)).await? })
+    }
+
+    fn revoke_access(&self, account: AccountName, id: AccessId) -> Answer<'_, Result<(), AccessError>> {
+        Box::pin(async { self.ask(|reply| Command::RevokeAccess(account, id, reply)).await? })
+    }
+
+    fn access(&self) -> Arc<AccessTable> {
+        self.shared.access.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn sweep(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            // Answered with the turn that swept; a stopped engine has nothing to sweep.
+            let _ = self.ask(Command::Sweep).await;
+        })
+    }
+
+    fn stop(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            let _ = self.ask(Command::Stop).await;
+        })
+    }
+}
