@@ -7,20 +7,7 @@ use windlass::clock::{Clock, ManualClock};
 use windlass::engine::*;
 use windlass::model::*;
 
-/// An engine under test. `ManualClock` is its only clock.
-pub trait Fixture: Sized {
-    /// Whether the bench restarts the engine before every single operation.
-    const RESTLESS: bool = false;
-
-    /// A new, empty engine.
-    async fn open(limits: Limits) -> Self;
-    /// The engine; another one after each restart.
-    fn engine(&self) -> Arc<dyn Engine>;
-    /// The clock the engine lives by.
-    fn clock(&self) -> &ManualClock;
-    /// Ends the engine and opens it again on what it kept; no time passes.
-    async fn restart(&mut self);
-}
+pub use crate::fixture::Fixture;
 
 /// Holds an implementer to its word about restarts: it is restarted before every operation of every rule
 /// (but not while a pull waits, or where a rule looks at totals since the start of the process).

@@ -1,4 +1,4 @@
-//! The rules of the engine contract, each an async function generic over a [`Fixture`], and the bench
+//! The rules of the engine contract, each an async function generic over a [`Fixture`](crate::fixture::Fixture), and the bench
 //! they work on.
 
 pub mod admin;
@@ -6,7 +6,6 @@ mod bench;
 pub mod dead;
 pub mod delay;
 pub mod handles;
-mod oracle;
 pub mod ordering;
 pub mod position;
 pub mod publish;
@@ -16,5 +15,4 @@ pub mod settle;
 pub mod view;
 pub mod wait;
 
-pub use bench::{Fixture, Restless};
-pub use oracle::OracleFixture;
+pub use bench::Restless;
