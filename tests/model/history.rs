@@ -114,6 +114,28 @@ pub enum Step {
     Restart,
 }
 
+impl Step {
+    /// Where it happens; `None` if anywhere.
+    pub fn at(&self) -> Option<At> {
+        match self {
+            Self::CreateTopic { at, .. }
+            | Self::UpdateTopic { at, .. }
+            | Self::DeleteTopic { at }
+            | Self::CreateGroup { at, .. }
+            | Self::UpdateGroup { at, .. }
+            | Self::DeleteGroup { at }
+            | Self::Publish { at, .. }
+            | Self::Pull(Pulling { at, .. })
+            | Self::Peek { at, .. }
+            | Self::Seek { at, .. }
+            | Self::Purge { at }
+            | Self::Discard { at, .. }
+            | Self::Redrive { at, .. } => Some(*at),
+            Self::Settle { .. } | Self::Advance(_) | Self::Sweep | Self::Restart => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Pulling {
     pub at: At,

@@ -22,8 +22,15 @@ pub async fn compare<F: Fixture>(history: &[Step]) {
     for (number, step) in history.iter().enumerate() {
         let (got, expected) = (subject.play(step).await, oracle.play(step).await);
         assert_eq!(got, expected, "answers differ at step {number}: {step:?}");
-        let (got, expected) = (subject.look_around().await, oracle.look_around().await);
-        assert_eq!(got, expected, "what is there differs after step {number}: {step:?}");
+        let accounts = match step.at() {
+            // The other account is looked at when time passes and at the end: it costs.
+            Some(at) if number + 1 < history.len() => at.account..at.account + 1,
+            _ => 0..2,
+        };
+        for account in accounts {
+            let (got, expected) = (subject.look_around(account).await, oracle.look_around(account).await);
+            assert_eq!(got, expected, "what is there differs after step {number}: {step:?}");
+        }
     }
 }
 
@@ -215,29 +222,44 @@ impl<F: Fixture> Player<F> {
         }
     }
 
-    /// All there is to see: topics, groups, counts, and every message with its state.
-    async fn look_around(&mut self) -> String {
+    /// All there is to see in an account: topics, groups, counts, and every message with its state.
+    async fn look_around(&mut self, account_number: usize) -> String {
         let mut seen = format!("at {:?}\n", self.fixture.clock().wall());
-        for account_number in 0..2 {
-            let at = At { account: account_number, topic: 0, group: 0 };
-            let engine = self.fixture.engine();
-            let topics = engine.topics(account(at)).await;
-            let topics = topics.map(|topics| topics.into_iter().map(|topic| self.topic(topic)).collect::<Vec<_>>());
-            seen += &format!("{}\n", told(topics));
-            for topic_number in 0..TOPICS.len() {
-                let at = At { topic: topic_number, ..at };
-                seen += &format!("{}\n", told(engine.counts(account(at), topic(at), None).await));
-                seen += &self.peek(at, false, PeekFilter::default(), Offset::ZERO).await;
-                for group_number in 0..2 {
-                    let at = At { group: group_number, ..at };
-                    let found = engine.group(account(at), topic(at), group(at)).await;
-                    seen += &format!("{}\n", told(found.map(|group| self.group(group))));
-                    seen += &format!("{}\n", told(engine.counts(account(at), topic(at), Some(group(at))).await));
-                    seen += &self.peek(at, true, PeekFilter::default(), Offset::ZERO).await;
-                }
+        let at = At { account: account_number, topic: 0, group: 0 };
+        let engine = self.fixture.engine();
+        let topics = engine.topics(account(at)).await;
+        let topics = topics.map(|topics| topics.into_iter().map(|topic| self.topic(topic)).collect::<Vec<_>>());
+        seen += &format!("{}\n", told(topics));
+        for topic_number in 0..TOPICS.len() {
+            let at = At { topic: topic_number, ..at };
+            seen += &format!("{}\n", told(engine.counts(account(at), topic(at), None).await));
+            seen += &self.peek(at, false, PeekFilter::default(), Offset::ZERO).await;
+            for group_number in 0..2 {
+                let at = At { group: group_number, ..at };
+                let found = engine.group(account(at), topic(at), group(at)).await;
+                seen += &format!("{}\n", told(found.map(|group| self.group(group))));
+                seen += &format!("{}\n", told(engine.counts(account(at), topic(at), Some(group(at))).await));
+                // The messages themselves were seen above.
+                seen += &self.states(at).await;
             }
         }
         seen
+    }
+
+    /// How every message stands with a group.
+    async fn states(&mut self, at: At) -> String {
+        let (group, filter) = (Some(group(at)), PeekFilter::default());
+        let mut request =
+            Peek { account: account(at), topic: topic(at), group, filter, from: Offset::ZERO, limit: 100 };
+        let mut states = Vec::new();
+        loop {
+            let Ok(page) = self.fixture.engine().peek(request.clone()).await else { return String::new() };
+            states.extend(page.messages.iter().map(|one| (one.message.head.offset, one.state, one.attempts)));
+            match page.next {
+                Some(next) => request.from = next,
+                None => return format!("{states:?}\n"),
+            }
+        }
     }
 
     /// The number of what was drawn at random, by first appearance.
