@@ -27,6 +27,7 @@ mod sweep;
 mod token;
 mod topic_state;
 mod writer;
+pub mod oracle;
 
 use std::future::Future;
 use std::pin::Pin;
