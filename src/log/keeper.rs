@@ -14,6 +14,9 @@ use crate::log::files::{Segment, Shared, locked, spare_name};
 use crate::log::{Fatal, Urgency};
 use crate::model::{Lsn, Millis};
 
+/// Recycled segments that are kept beyond the spares wanted. Without them the spares would be full, of
+/// freshly zeroed files, whenever a dropped segment's time has passed, and nothing ever recycled.
+const RECYCLED_EXTRA_MAX: usize = 4;
 /// Bytes zeroed in one step.
 const FILL_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -165,7 +168,8 @@ impl Keeper {
             let links = file.links().map_err(fails("count the links of"))?;
             let fits = file.len().map_err(fails("measure"))? == shared.options.segment_bytes;
             // Whoever linked the file, a backup, wants it as it is.
-            let spare = if links == 1 && fits && self.wanted() { Some(self.number()) } else { None };
+            let surplus = locked(&shared.pool).spares.len() >= self.target() + RECYCLED_EXTRA_MAX;
+            let spare = if links == 1 && fits && !surplus { Some(self.number()) } else { None };
             match spare {
                 Some(number) => {
                     shared.disk.rename(&path, &shared.dir.join(spare_name(number))).map_err(fails("recycle"))?;

@@ -84,7 +84,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Most bytes of one frame; at most a quarter of a segment.
     pub frame_bytes_max: u64,
-    /// Segments kept ready for everybody.
+    /// Segments kept ready for everybody. A few recycled ones may come on top.
     pub spares: usize,
     /// Further ones for [`Urgency::Essential`] only.
     pub reserve: usize,
