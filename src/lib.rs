@@ -1,5 +1,7 @@
 //! windlass: a durable queue server. See ARCHITECTURE.md for the layers and the walk of a message.
 
+pub mod access;
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod model;

@@ -2,11 +2,13 @@
 //! only it; the local engine and the in-memory oracle implement it and pass one contract suite.
 
 mod api;
+mod limits;
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub use api::*;
+pub use limits::Limits;
 
 use crate::model::{AccessId, AccessRecord, AccountName, Group, GroupPatch, GroupRef, Topic, TopicPatch, TopicRef};
 
