@@ -3,6 +3,7 @@
 
 mod api;
 mod limits;
+pub mod oracle;
 
 use std::future::Future;
 use std::pin::Pin;
