@@ -4,4 +4,5 @@ pub mod access;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod http;
 pub mod model;

@@ -2,6 +2,9 @@
 
 use crate::model::{AccessId, AccountName, Permission, Permissions, TopicName, TopicPattern};
 
+/// No credential has this id: theirs begin with a prefix of their kind.
+const OPEN: &str = "open";
+
 /// Who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -22,8 +25,13 @@ impl Principal {
             account: AccountName::standard(),
             permissions: Permissions::ALL,
             topics: TopicPattern::all(),
-            id: AccessId("open".to_owned()),
+            id: AccessId(OPEN.to_owned()),
         }
+    }
+
+    /// Whether this is whoever reaches a server without credentials.
+    pub fn is_open(&self) -> bool {
+        self.id.0 == OPEN
     }
 
     /// Whether the credential reaches every topic of its account.

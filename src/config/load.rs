@@ -282,7 +282,8 @@ mod tests {
         for part in ["http.connections_max", "-5", "whole number"] {
             assert!(error.contains(part), "{error}");
         }
-        for bad in ["listen = 7070", "[log]\nstrict_recovery = \"yes\"", "[http]\nidle_timeout = [1]", "http = 5", "="] {
+        for bad in ["listen = 7070", "[log]\nstrict_recovery = \"yes\"", "[http]\nidle_timeout = [1]", "http = 5", "="]
+        {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
@@ -295,8 +296,11 @@ mod tests {
         std::fs::write(&path, text).expect("a file");
         let flags = Flags { listen: "127.0.0.1:3".parse().ok(), ..Flags::default() };
         let path = path.display().to_string();
-        let variables =
-            environment(&[("WINDLASS_CONFIG", &path), ("WINDLASS_LISTEN", "127.0.0.1:2"), ("WINDLASS_DATA_DIR", "env")]);
+        let variables = environment(&[
+            ("WINDLASS_CONFIG", &path),
+            ("WINDLASS_LISTEN", "127.0.0.1:2"),
+            ("WINDLASS_DATA_DIR", "env"),
+        ]);
         let config = load(&flags, variables.into_iter()).expect("it loads").config;
         assert_eq!(config.listen.port(), 3);
         assert_eq!(config.data_dir, PathBuf::from("env"));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::access::{self, Principal};
 use crate::http::edge::EdgeError;
@@ -42,13 +42,11 @@ pub fn authenticate(
 /// Whether a request was made to this machine by name, and not by a page from elsewhere: without
 /// credentials, any page that a browser on this machine shows could otherwise reach the queues.
 fn is_local(headers: &HeaderMap) -> bool {
-    let local = |name, strip: fn(&str) -> Option<&str>| {
-        headers
-            .get_all(name)
-            .iter()
-            .all(|value| value.to_str().ok().and_then(strip).is_some_and(|authority| is_local_authority(authority)))
-    };
-    local(header::HOST, Some) && local(header::ORIGIN, |origin| origin.split_once("://").map(|(_, rest)| rest))
+    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::to_str);
+    let origins = headers.get_all(header::ORIGIN).iter().map(HeaderValue::to_str);
+    let authority = |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| is_local_authority(authority));
+    hosts.into_iter().all(|host| host.is_ok_and(is_local_authority))
+        && origins.into_iter().all(|origin| origin.is_ok_and(authority))
 }
 
 fn is_local_authority(authority: &str) -> bool {
@@ -64,7 +62,6 @@ fn is_local_authority(authority: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     #[test]
     fn only_a_bearer_token_is_read() {

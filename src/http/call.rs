@@ -2,7 +2,7 @@
 //! within their bound and their time.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request};
@@ -24,7 +24,8 @@ pub struct Call {
     /// Method, path, headers.
     pub parts: Parts,
     params: RawPathParams,
-    body: Body,
+    /// In a mutex because a body may be sent between threads but not shared, and calls are shared; never locked.
+    body: Mutex<Body>,
 }
 
 impl Call {
@@ -37,7 +38,7 @@ impl Call {
         let (mut parts, body) = request.into_parts();
         let principal = authenticate(&front, &parts.headers)?;
         let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| EdgeError::BadPath)?;
-        Ok(Self { front, principal, parts, params, body })
+        Ok(Self { front, principal, parts, params, body: Mutex::new(body) })
     }
 
     /// A parameter of the path, percent-decoded. Empty if the route has no such parameter.
@@ -61,7 +62,7 @@ impl Call {
         if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > max as u64) {
             return Err(EdgeError::TooLarge { max });
         }
-        let body = std::mem::take(&mut self.body);
+        let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
         let collected = tokio::time::timeout(self.front.config.http.body_timeout, Limited::new(body, max).collect());
         match collected.await {
             Err(_) => Err(EdgeError::BodyTimeout),

@@ -1,6 +1,6 @@
 //! JSON of requests: read with the place of the mistake, and without repeating what was sent.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 /// JSON that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum JsonError {
 }
 
 /// Reads `body`; nothing at all counts as `{}`.
-pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
+pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, JsonError> {
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {

@@ -8,14 +8,13 @@ mod auth;
 mod call;
 mod cloudflare;
 mod edge;
-mod health;
 mod json;
 mod meters;
-mod metrics;
 mod native;
 mod problem;
 mod state;
 mod time;
+mod whole;
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ use crate::http::edge::{EdgeError, Envelope};
 use crate::http::meters::Speech;
 
 pub use cloudflare::ROUTES as CLOUDFLARE_ROUTES;
-pub use native::{NATIVE_PREFIX, ROUTES as NATIVE_ROUTES};
+pub use native::{NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
 pub use state::{Exposure, Front};
 
 /// Whose paths these are.
@@ -40,8 +39,7 @@ struct Owner {
     authenticate: fn(&Front, &HeaderMap) -> Result<Principal, EdgeError>,
 }
 
-const NATIVE: Owner =
-    Owner { speech: Speech::Native, envelope: problem::envelope, authenticate: native::authenticate };
+const NATIVE: Owner = Owner { speech: Speech::Native, envelope: problem::envelope, authenticate: native::authenticate };
 const CLOUDFLARE: Owner =
     Owner { speech: Speech::Cloudflare, envelope: cloudflare::envelope, authenticate: cloudflare::authenticate };
 
@@ -56,7 +54,6 @@ pub fn router(front: Arc<Front>) -> Router {
     Router::new()
         .merge(native::router())
         .merge(cloudflare::router())
-        .merge(health::router())
         .fallback(|state: State<Arc<Front>>, request: Request| refuse(state, request, EdgeError::NoRoute))
         .method_not_allowed_fallback(|state: State<Arc<Front>>, request: Request| {
             refuse(state, request, EdgeError::MethodNotAllowed)

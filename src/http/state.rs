@@ -1,7 +1,7 @@
 //! What every request sees: the engine, the clock, the bounds, and the counters of the front.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::access::SealingKey;
@@ -34,6 +34,7 @@ pub struct Front {
     pub exposure: Exposure,
     /// Counters of requests and connections.
     pub meters: Meters,
+    stopping: AtomicBool,
     waiting: WaitingPulls,
     /// Head of the ids of requests, drawn at the start.
     requests_prefix: u32,
@@ -57,10 +58,21 @@ impl Front {
             sealing,
             exposure,
             meters: Meters::default(),
+            stopping: AtomicBool::new(false),
             waiting: WaitingPulls::default(),
             requests_prefix,
             requests: AtomicU64::new(0),
         })
+    }
+
+    /// From now on, probes are told that the server is stopping.
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the server is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// An id for a request that brought none; unique as far as one server's logs reach.

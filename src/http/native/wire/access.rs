@@ -8,7 +8,7 @@ use crate::model::{AccessKind, AccessRecord, Permissions};
 /// What proves a credential.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum KindWire {
+pub enum AccessKindWire {
     /// A bearer token.
     #[default]
     Token,
@@ -30,7 +30,7 @@ enum PermissionWire {
 #[serde(deny_unknown_fields)]
 pub struct AccessCreate {
     #[serde(default)]
-    pub kind: KindWire,
+    pub kind: AccessKindWire,
     /// What it allows; no more than the caller may.
     permissions: Vec<PermissionWire>,
     /// Topics it reaches: a name, a prefix and `*`, or `*`. Default: `*`.
@@ -57,7 +57,7 @@ impl AccessCreate {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AccessView {
     id: String,
-    kind: KindWire,
+    kind: AccessKindWire,
     account: String,
     permissions: Vec<PermissionWire>,
     topics: String,
@@ -73,8 +73,8 @@ impl From<&AccessRecord> for AccessView {
         Self {
             id: record.id.to_string(),
             kind: match record.kind {
-                AccessKind::Token { .. } => KindWire::Token,
-                AccessKind::AccessKey { .. } => KindWire::AccessKey,
+                AccessKind::Token { .. } => AccessKindWire::Token,
+                AccessKind::AccessKey { .. } => AccessKindWire::AccessKey,
             },
             account: record.account.to_string(),
             permissions: listed.into_iter().filter(|(has, _)| *has).map(|(_, permission)| permission).collect(),

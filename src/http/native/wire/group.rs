@@ -147,8 +147,7 @@ pub fn read_filter(tags: &[String], pointer: &str) -> Result<TagFilter, Problem>
     if tags.is_empty() {
         return Ok(TagFilter::All);
     }
-    let tags: Result<Vec<Tag>, Problem> =
-        tags.iter().map(|tag| Tag::parse(tag).map_err(bad_name(pointer))).collect();
+    let tags: Result<Vec<Tag>, Problem> = tags.iter().map(|tag| Tag::parse(tag).map_err(bad_name(pointer))).collect();
     Ok(TagFilter::AnyOf(tags?))
 }
 
@@ -166,9 +165,7 @@ impl TryFrom<GroupChange> for GroupPatch {
             lease: change.lease_ms.map(Duration::from_millis),
             retry: change.retry_delay_ms.map(|retry| match retry {
                 RetryWire::Fixed(delay) => RetryDelays::Fixed(Duration::from_millis(delay)),
-                RetryWire::Table(delays) => {
-                    RetryDelays::Table(delays.into_iter().map(Duration::from_millis).collect())
-                }
+                RetryWire::Table(delays) => RetryDelays::Table(delays.into_iter().map(Duration::from_millis).collect()),
             }),
             attempts_max: change.attempts_max,
             dead_letter,

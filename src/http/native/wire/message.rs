@@ -313,7 +313,7 @@ pub struct ExtendRequest {
 /// Leases to give up: their messages go to the dead letters.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ReasonRequest {
+pub struct BuryRequest {
     /// At most 10000.
     pub tokens: Vec<String>,
     /// Kept in the dead letter's origin; at most 1024 bytes.

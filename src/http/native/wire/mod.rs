@@ -13,12 +13,11 @@ use serde::{Deserialize, Deserializer};
 use crate::http::problem::Problem;
 use crate::model::NameError;
 
-pub use access::{AccessCreate, AccessList, AccessMade, AccessView};
-pub use group::{GroupChange, GroupCreate, GroupList, GroupUpdate, GroupView, SeekRequest, SeekView, StartWire};
+pub use access::{AccessCreate, AccessKindWire, AccessList, AccessMade, AccessView};
+pub use group::{GroupCreate, GroupList, GroupUpdate, GroupView, SeekRequest, SeekView, StartWire, read_filter};
 pub use message::{
-    Batch, BatchMessage, CountsView, DeliveryView, Encoding, ExtendRequest, HeadView, NackRequest, OutcomesView,
-    PeekView, PeekedView, PublishedView, PublishedViews, PullRequest, PulledView, ReasonRequest, SettleRequest, State,
-    render_body,
+    Batch, BatchMessage, BuryRequest, CountsView, Encoding, ExtendRequest, LatenessWire, NackRequest, OutcomesView,
+    PeekView, PublishedView, PublishedViews, PullRequest, PulledView, SettleRequest, State, WaitFor,
 };
 pub use topic::{
     DiscardRequest, DiscardView, PurgeView, RedriveRequest, RedriveView, TopicCreate, TopicList, TopicUpdate, TopicView,
