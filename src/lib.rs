@@ -1,8 +1,10 @@
 //! windlass: a durable queue server. See ARCHITECTURE.md for the layers and the walk of a message.
 
 pub mod access;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod http;
 pub mod model;
+pub mod server;
