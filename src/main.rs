@@ -1,3 +1,5 @@
 //! The windlass binary: parses the command line and hands over.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    windlass::cli::run()
+}

@@ -1,0 +1,109 @@
+//! `windlass serve`: opens the engine, serves, stops in good order.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::access::SealingKey;
+use crate::cli::Failure;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, Flags, Loaded, LogFormat, LogLevel};
+use crate::engine::Engine;
+use crate::http::{Front, router};
+use crate::server::{Server, exposure};
+
+/// What a stop by a second signal exits with: 128 and SIGINT.
+const EXIT_AT_ONCE: i32 = 130;
+
+/// An engine that is open, and the key of its data directory.
+struct Opened {
+    engine: Arc<dyn Engine>,
+    sealing: SealingKey,
+}
+
+/// Opens the engine in the data directory.
+fn open_engine(_config: &Config, _clock: &Arc<dyn Clock>) -> Result<Opened, Failure> {
+    Err("the local engine is not wired yet".into())
+}
+
+/// Serves until a signal.
+pub fn serve(flags: &Flags) -> Result<(), Failure> {
+    let Loaded { config, strange_variables } = config::load(flags, std::env::vars_os().filter_map(as_text))?;
+    start_logging(&config);
+    if !strange_variables.is_empty() {
+        tracing::warn!(variables = ?strange_variables, "these environment variables set nothing");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(config))
+}
+
+/// A variable whose name and value are text; no other can be ours.
+fn as_text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
+async fn run(config: Config) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let Opened { engine, sealing } = open_engine(&config, &clock)?;
+    let server = Server::bind(config.listen, &*engine).await?;
+    let address = server.address();
+    announce(address, engine.access().records.is_empty());
+    let front = Front::new(engine, clock, config, sealing, exposure(address));
+    let router = router(Arc::clone(&front));
+    server.serve(front, router, stop_signal()?).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says on standard output where the server is and what to try; the first line is for programs.
+fn announce(address: std::net::SocketAddr, open: bool) {
+    let token = if open { "" } else { " -H \"Authorization: Bearer $WINDLASS_TOKEN\"" };
+    let url = format!("http://{address}");
+    let mut out = std::io::stdout().lock();
+    // Nobody may be listening; the server serves all the same.
+    let _ = writeln!(out, "listening on {url}");
+    let _ = writeln!(out, "try: curl{token} --json '{{\"name\":\"hello\"}}' {url}/api/windlass/v1/topics");
+    let _ = out.flush();
+    if open {
+        tracing::warn!("no credential is configured: everybody on this machine may do everything");
+    }
+}
+
+/// Done at the first SIGTERM or SIGINT. The second one ends the process at once.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; a second signal ends the process at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(EXIT_AT_ONCE);
+        });
+    })
+}
+
+/// Logs go to standard error, so that standard output stays for programs.
+fn start_logging(config: &Config) {
+    let level = match config.logging.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    // Others' lines only when something is wrong: what they would say of a request is not ours to vouch for.
+    let filter = EnvFilter::new(format!("warn,windlass={level}"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.logging.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

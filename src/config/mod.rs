@@ -1,0 +1,142 @@
+//! Configuration: flags over environment over file over defaults. Raw text becomes typed values here,
+//! once; an unknown key or a bad value is refused with its name and the nearest right one.
+
+mod keys;
+mod load;
+mod setting;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::engine::Limits;
+
+pub use load::{ConfigError, Flags, Loaded, load};
+pub use setting::{JsonBody, LeasePromise, LogFormat, LogLevel};
+
+/// Everything that may be configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Address to serve on; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where the data lives.
+    pub data_dir: PathBuf,
+    /// How much the engine holds.
+    pub limits: Limits,
+    /// Bounds of connections and requests.
+    pub http: Http,
+    /// The log on disk.
+    pub log: Log,
+    /// What replies promise.
+    pub durability: Durability,
+    /// When the index is written.
+    pub checkpoint: Checkpoint,
+    /// The Cloudflare dialect.
+    pub cloudflare: Cloudflare,
+    /// What is logged, and how.
+    pub logging: Logging,
+}
+
+/// Bounds of connections and requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http {
+    /// Longest a request head may take, from its first byte (for the first request: from the connect).
+    pub header_timeout: Duration,
+    /// Longest a request body may take.
+    pub body_timeout: Duration,
+    /// Longest a connection may lie idle between requests, and longest a client may leave an answer unread.
+    pub idle_timeout: Duration,
+    /// Longest a stop waits for requests under way.
+    pub drain_timeout: Duration,
+    /// Connections at once; further ones are answered 503.
+    pub connections_max: usize,
+    /// Bytes of a request head.
+    pub header_bytes_max: usize,
+    /// Bytes of a request body.
+    pub request_bytes_max: usize,
+    /// Pulls that one credential may have waiting at once.
+    pub waiting_per_token_max: usize,
+}
+
+/// The log on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// Bytes of a segment file.
+    pub segment_bytes: u64,
+    /// How long a dropped segment is kept for copies under way.
+    pub drop_keep: Duration,
+    /// At most this many bytes are kept so.
+    pub drop_keep_bytes: u64,
+    /// Refuse to start where a torn tail would have to be cut.
+    pub strict_recovery: bool,
+}
+
+/// What replies promise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Durability {
+    /// What must have happened to a lease before its pull is answered.
+    pub lease: LeasePromise,
+}
+
+/// When the index is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// After this many bytes of log.
+    pub log_bytes: u64,
+    /// After this long, if anything changed.
+    pub interval: Duration,
+}
+
+/// The Cloudflare dialect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cloudflare {
+    /// How a pull renders JSON bodies.
+    pub json_body: JsonBody,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logging {
+    /// The least severe level that is logged.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
+            data_dir: PathBuf::from("./windlass-data"),
+            limits: Limits::default(),
+            http: Http::default(),
+            log: Log {
+                segment_bytes: 32 * MIB,
+                drop_keep: Duration::from_secs(600),
+                drop_keep_bytes: 1024 * MIB,
+                strict_recovery: false,
+            },
+            durability: Durability { lease: LeasePromise::Written },
+            checkpoint: Checkpoint { log_bytes: 64 * MIB, interval: Duration::from_secs(5) },
+            cloudflare: Cloudflare { json_body: JsonBody::Base64 },
+            logging: Logging { level: LogLevel::Info, format: LogFormat::Text },
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            drain_timeout: Duration::from_secs(10),
+            connections_max: 16_384,
+            header_bytes_max: 32 << 10,
+            request_bytes_max: 16 << 20,
+            waiting_per_token_max: 10_000,
+        }
+    }
+}

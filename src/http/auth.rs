@@ -1,0 +1,97 @@
+//! Who asks: reads the credential of a request, before its body.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, HeaderValue, header};
+
+use crate::access::{self, Principal};
+use crate::http::edge::EdgeError;
+use crate::http::state::{Exposure, Front};
+
+/// The token of `Authorization: Bearer`, if the header is there.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, EdgeError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(EdgeError::MalformedCredential);
+    }
+    let text = value.to_str().map_err(|_| EdgeError::MalformedCredential)?;
+    let (scheme, token) = text.split_once(' ').ok_or(EdgeError::MalformedCredential)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(EdgeError::MalformedCredential);
+    }
+    Ok(Some(token))
+}
+
+/// Finds who asks. `token` is what the dialect found in `headers`, or why it found none: a server
+/// without any credential, on loopback, does not look at it.
+pub fn authenticate(
+    front: &Front,
+    headers: &HeaderMap,
+    token: Result<Option<&str>, EdgeError>,
+) -> Result<Principal, EdgeError> {
+    let table = front.engine.access();
+    if table.records.is_empty() && front.exposure == Exposure::Loopback {
+        return if is_local(headers) { Ok(Principal::open()) } else { Err(EdgeError::NotLocal) };
+    }
+    let token = token?.ok_or(EdgeError::NoCredential)?;
+    Ok(access::verify(&table, token, front.clock.wall())?)
+}
+
+/// Whether a request was made to this machine by name, and not by a page from elsewhere: without
+/// credentials, any page that a browser on this machine shows could otherwise reach the queues.
+fn is_local(headers: &HeaderMap) -> bool {
+    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::to_str);
+    let origins = headers.get_all(header::ORIGIN).iter().map(HeaderValue::to_str);
+    let authority = |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| is_local_authority(authority));
+    hosts.into_iter().all(|host| host.is_ok_and(is_local_authority))
+        && origins.into_iter().all(|origin| origin.is_ok_and(authority))
+}
+
+fn is_local_authority(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(host, _)| host),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bearer_token_is_read() {
+        let read = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(text));
+            bearer(&headers).map(|token| token.map(str::to_owned))
+        };
+        assert_eq!(read("Bearer abc"), Ok(Some("abc".to_owned())));
+        assert_eq!(read("bearer  abc "), Ok(Some("abc".to_owned())));
+        for bad in ["abc", "Bearer", "Bearer ", "Basic abc", ""] {
+            assert_eq!(read(bad), Err(EdgeError::MalformedCredential), "{bad}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn a_page_from_elsewhere_is_not_local() {
+        for local in ["localhost", "localhost:7070", "127.0.0.1:7070", "[::1]:7070", "q.localhost:1", "127.9.9.9"] {
+            assert!(is_local_authority(local), "{local}");
+        }
+        for foreign in ["evil.example", "evil.example:7070", "localhost.evil.example", "192.168.1.5", "", "[::1"] {
+            assert!(!is_local_authority(foreign), "{foreign}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1:7070"));
+        assert!(is_local(&headers));
+        for (origin, expected) in [("http://localhost:3000", true), ("https://evil.example", false), ("null", false)] {
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            assert_eq!(is_local(&headers), expected, "{origin}");
+        }
+    }
+}

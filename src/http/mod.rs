@@ -1,0 +1,73 @@
+//! The HTTP front: bytes to words of `model`, errors to the status and body of each dialect.
+//!
+//! To add a dialect: a module with a router, an envelope and an authenticator, and a line in
+//! [`owner_of`] for the paths it owns.
+
+mod around;
+mod auth;
+mod call;
+mod cloudflare;
+mod edge;
+mod json;
+mod meters;
+mod native;
+mod problem;
+mod state;
+mod time;
+mod whole;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::middleware;
+use axum::response::Response;
+
+use crate::access::Principal;
+use crate::http::edge::{EdgeError, Envelope};
+use crate::http::meters::Speech;
+
+pub use cloudflare::ROUTES as CLOUDFLARE_ROUTES;
+pub use native::{NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
+pub use state::{Exposure, Front};
+
+/// Whose paths these are.
+struct Owner {
+    speech: Speech,
+    envelope: Envelope,
+    authenticate: fn(&Front, &HeaderMap) -> Result<Principal, EdgeError>,
+}
+
+const NATIVE: Owner = Owner { speech: Speech::Native, envelope: problem::envelope, authenticate: native::authenticate };
+const CLOUDFLARE: Owner =
+    Owner { speech: Speech::Cloudflare, envelope: cloudflare::envelope, authenticate: cloudflare::authenticate };
+
+/// The dialect that a path belongs to, known or unknown.
+fn owner_of(path: &str) -> &'static Owner {
+    let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if under(cloudflare::PREFIX) { &CLOUDFLARE } else { &NATIVE }
+}
+
+/// All routes of all dialects.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .merge(native::router())
+        .merge(cloudflare::router())
+        .fallback(|state: State<Arc<Front>>, request: Request| refuse(state, request, EdgeError::NoRoute))
+        .method_not_allowed_fallback(|state: State<Arc<Front>>, request: Request| {
+            refuse(state, request, EdgeError::MethodNotAllowed)
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&front), around::around))
+        .with_state(front)
+}
+
+/// Refuses a request that meets no route, in the envelope of its path's owner. Strangers do not learn
+/// which paths there are.
+async fn refuse(State(front): State<Arc<Front>>, request: Request, error: EdgeError) -> Response {
+    let owner = owner_of(request.uri().path());
+    match (owner.authenticate)(&front, request.headers()) {
+        Ok(_) => (owner.envelope)(&error),
+        Err(unknown) => (owner.envelope)(&unknown),
+    }
+}

@@ -1,0 +1,115 @@
+//! What every request sees: the engine, the clock, the bounds, and the counters of the front.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::access::SealingKey;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::http::meters::Meters;
+use crate::model::AccessId;
+
+/// Who can reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Only this machine: without any credential it is open.
+    Loopback,
+    /// Others too: nothing without a credential.
+    Network,
+}
+
+/// What the router is made from.
+pub struct Front {
+    /// The rules.
+    pub engine: Arc<dyn Engine>,
+    /// Time and chance.
+    pub clock: Arc<dyn Clock>,
+    /// The bounds.
+    pub config: Config,
+    /// Seals the secrets of access keys.
+    pub sealing: SealingKey,
+    /// Who can reach the server.
+    pub exposure: Exposure,
+    /// Counters of requests and connections.
+    pub meters: Meters,
+    stopping: AtomicBool,
+    waiting: WaitingPulls,
+    /// Head of the ids of requests, drawn at the start.
+    requests_prefix: u32,
+    requests: AtomicU64,
+}
+
+impl Front {
+    /// Puts it together.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+        sealing: SealingKey,
+        exposure: Exposure,
+    ) -> Arc<Self> {
+        let requests_prefix = (clock.random() >> 96) as u32;
+        Arc::new(Self {
+            engine,
+            clock,
+            config,
+            sealing,
+            exposure,
+            meters: Meters::default(),
+            stopping: AtomicBool::new(false),
+            waiting: WaitingPulls::default(),
+            requests_prefix,
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    /// From now on, probes are told that the server is stopping.
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the server is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// An id for a request that brought none; unique as far as one server's logs reach.
+    pub fn next_request_id(&self) -> String {
+        format!("{:08x}-{:x}", self.requests_prefix, self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts a pull that will wait. `None`: the credential has as many waiting as it may.
+    pub fn begin_waiting(self: &Arc<Self>, id: &AccessId) -> Option<WaitingPull> {
+        let mut pulls = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = pulls.entry(id.clone()).or_insert(0);
+        if *count >= self.config.http.waiting_per_token_max {
+            return None;
+        }
+        *count += 1;
+        Some(WaitingPull { front: Arc::clone(self), id: id.clone() })
+    }
+}
+
+/// Waiting pulls per credential; those with none are not in it.
+#[derive(Debug, Default)]
+struct WaitingPulls(Mutex<HashMap<AccessId, usize>>);
+
+/// A pull that waits; uncounted when dropped.
+pub struct WaitingPull {
+    front: Arc<Front>,
+    id: AccessId,
+}
+
+impl Drop for WaitingPull {
+    fn drop(&mut self) {
+        let mut pulls = self.front.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pulls.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                pulls.remove(&self.id);
+            }
+        }
+    }
+}

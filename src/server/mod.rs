@@ -1,0 +1,179 @@
+//! Serves a router over TCP: accepts, bounds, drains. Requests and answers are hyper's; what is said in
+//! them is the router's.
+
+mod io;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower_service::Service as _;
+
+use crate::engine::Engine;
+use crate::http::{Exposure, Front};
+use crate::server::io::{Pace, Paced};
+
+/// What a connection above the bound is told, before it is closed.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long accepting rests when the system has no socket to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Strangers could reach a server without credentials.
+    #[error(
+        "refusing to listen on {0}: others can reach it and no credential is configured. \
+         Make one with `windlass token`, or listen on 127.0.0.1"
+    )]
+    OpenToStrangers(SocketAddr),
+    /// The address is taken, or not of this machine.
+    #[error("listening on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A bound socket that does not answer yet.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Who can reach a server at `address`.
+pub fn exposure(address: SocketAddr) -> Exposure {
+    if address.ip().to_canonical().is_loopback() { Exposure::Loopback } else { Exposure::Network }
+}
+
+impl Server {
+    /// Takes the address; with port 0 the system chooses one. Refuses an address that others can reach
+    /// while `engine` has no credential.
+    pub async fn bind(address: SocketAddr, engine: &dyn Engine) -> Result<Self, BindError> {
+        if exposure(address) == Exposure::Network && engine.access().records.is_empty() {
+            return Err(BindError::OpenToStrangers(address));
+        }
+        let failed = |source| BindError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address taken.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is done; then accepts no more, stops the engine (which answers the pulls that
+    /// wait), and lets requests under way finish, for as long as the configuration says.
+    pub async fn serve(self, front: Arc<Front>, router: Router, stop: impl Future<Output = ()>) {
+        let (drain, draining) = watch::channel(());
+        let mut connections = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => admit(&front, &router, &mut connections, &draining, stream),
+                    Err(error) => {
+                        tracing::warn!(%error, "accepting a connection failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(self.listener);
+        front.begin_stopping();
+        drop(draining);
+        // A receiver may be gone already: its connection is, too.
+        let _ = drain.send(());
+        front.engine.stop().await;
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(front.config.http.drain_timeout, finished).await.is_err() {
+            tracing::warn!(left = connections.len(), "connections were still busy at the end of the drain time");
+        }
+    }
+}
+
+/// Takes a connection in, or turns it away at the bound.
+fn admit(
+    front: &Arc<Front>,
+    router: &Router,
+    connections: &mut JoinSet<()>,
+    draining: &watch::Receiver<()>,
+    stream: TcpStream,
+) {
+    if connections.len() >= front.config.http.connections_max {
+        front.meters.connections_refused.fetch_add(1, Ordering::Relaxed);
+        turn_away(stream);
+        return;
+    }
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "setting TCP_NODELAY failed");
+    }
+    front.meters.connections.fetch_add(1, Ordering::Relaxed);
+    let (front, router, draining) = (Arc::clone(front), router.clone(), draining.clone());
+    connections.spawn(async move {
+        converse(&front, router, draining, stream).await;
+        front.meters.connections.fetch_sub(1, Ordering::Relaxed);
+    });
+}
+
+/// Says that the server is full. A socket just accepted takes these few bytes at once.
+fn turn_away(mut stream: TcpStream) {
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(ACCEPT_PAUSE, async {
+            let _ = stream.write_all(FULL).await;
+            let _ = stream.shutdown().await;
+        })
+        .await;
+    });
+}
+
+/// Serves one connection to its end.
+async fn converse(front: &Front, router: Router, mut draining: watch::Receiver<()>, stream: TcpStream) {
+    let bounds = &front.config.http;
+    let pace = Arc::new(Pace::default());
+    let io = TokioIo::new(Paced::new(stream, Arc::clone(&pace), bounds.header_timeout, bounds.idle_timeout));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (mut router, busy) = (router.clone(), pace.begin());
+        async move {
+            let response = router.call(request).await;
+            drop(busy);
+            response
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Paced does this, and tells a slow head from an idle connection.
+        .header_read_timeout(None)
+        .max_header_size(bounds.header_bytes_max)
+        .serve_connection(io, service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = draining.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
