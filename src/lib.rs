@@ -1,2 +1,14 @@
 //! windlass: a durable queue server. See ARCHITECTURE.md for the layers and the walk of a message.
 
+pub mod access;
+pub mod cli;
+pub mod clock;
+mod codec;
+pub mod config;
+pub mod disk;
+pub mod engine;
+pub mod http;
+pub mod index;
+pub mod log;
+pub mod model;
+pub mod server;

@@ -9,7 +9,7 @@ mod contract;
 mod fixture;
 
 use contract::Restless;
-use fixture::OracleFixture;
+use fixture::{LocalFixture, OracleFixture};
 
 /// One test for each rule of a module.
 macro_rules! rules {
@@ -291,3 +291,5 @@ macro_rules! suite {
 
 suite!(oracle: OracleFixture);
 suite!(restless_oracle: Restless<OracleFixture>);
+suite!(local: LocalFixture);
+suite!(restless_local: Restless<LocalFixture>);

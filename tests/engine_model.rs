@@ -4,7 +4,7 @@
 mod fixture;
 mod model;
 
-use fixture::{Fixture, OracleFixture};
+use fixture::{Fixture, LocalFixture, OracleFixture};
 use model::{compare, histories, history};
 use proptest::test_runner::{Config, TestRunner};
 
@@ -19,6 +19,11 @@ fn agrees_with_the_oracle<F: Fixture>() {
     if let Err(difference) = outcome {
         panic!("{difference}");
     }
+}
+
+#[test]
+fn the_local_engine_agrees_with_the_oracle() {
+    agrees_with_the_oracle::<LocalFixture>();
 }
 
 #[test]

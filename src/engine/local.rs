@@ -121,6 +121,15 @@ impl LocalEngine {
     }
 }
 
+/// An engine that nobody asked to stop stops when it is dropped; its threads end by themselves.
+impl Drop for LocalEngine {
+    fn drop(&mut self) {
+        let (reply, _) = oneshot::channel();
+        // A full inbox means that the process is ending anyway.
+        let _ = self.inbox.try_send(Command::Stop(reply));
+    }
+}
+
 fn spawn(
     writer: Writer,
     index: Box<dyn Index>,

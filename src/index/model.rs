@@ -47,6 +47,13 @@ impl ModelIndex {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// A copy that goes its own way: what a process that is killed now leaves behind.
+    pub fn fork(&self) -> Self {
+        let store = self.store();
+        let copy = Store { values: store.values.clone(), mark: store.mark, before: store.before.clone(), panics: store.panics };
+        Self(Arc::new(Mutex::new(copy)))
+    }
+
     /// As found after a crash.
     pub fn crash(&self, mood: Mood, seed: u64) {
         let mut store = self.store();
