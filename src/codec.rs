@@ -13,7 +13,11 @@ pub struct DecodeError(String);
 const BYTES_MAX: u64 = 1 << 30;
 
 fn options() -> impl Options {
-    bincode::DefaultOptions::new().with_fixint_encoding().with_little_endian().with_limit(BYTES_MAX).reject_trailing_bytes()
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_little_endian()
+        .with_limit(BYTES_MAX)
+        .reject_trailing_bytes()
 }
 
 /// Appends the encoding of `value` to `out`.
@@ -42,10 +46,7 @@ mod tests {
     fn golden_bytes_stay_the_same() {
         let value = (7u32, "ab".to_owned(), Some(1u8), vec![258u16], None::<u64>);
         let bytes = encode(&value);
-        assert_eq!(
-            bytes,
-            [7, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0]
-        );
+        assert_eq!(bytes, [7, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0]);
         assert_eq!(decode::<(u32, String, Option<u8>, Vec<u16>, Option<u64>)>(&bytes), Ok(value));
     }
 

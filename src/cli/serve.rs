@@ -9,9 +9,10 @@ use tracing_subscriber::EnvFilter;
 use crate::access::SealingKey;
 use crate::cli::Failure;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Flags, Loaded, LogFormat, LogLevel};
-use crate::engine::Engine;
+use crate::config::{self, Config, Flags, LeasePromise, Loaded, LogFormat, LogLevel};
+use crate::engine::{Engine, Home, LocalOptions, WriterOptions};
 use crate::http::{Front, router};
+use crate::log::{Options, Strictness};
 use crate::server::{Server, exposure};
 
 /// What a stop by a second signal exits with: 128 and SIGINT.
@@ -21,11 +22,48 @@ const EXIT_AT_ONCE: i32 = 130;
 struct Opened {
     engine: Arc<dyn Engine>,
     sealing: SealingKey,
+    /// Keeps the data directory ours.
+    _home: Home,
 }
 
 /// Opens the engine in the data directory.
-fn open_engine(_config: &Config, _clock: &Arc<dyn Clock>) -> Result<Opened, Failure> {
-    Err("the local engine is not wired yet".into())
+fn open_engine(config: &Config, clock: &Arc<dyn Clock>) -> Result<Opened, Failure> {
+    let home = Home::open(&config.data_dir, &**clock)?;
+    let sealing = SealingKey::new(*home.secret());
+    let engine = home.engine(clock.clone(), &local_options(config))?;
+    let report = engine.report();
+    tracing::info!(data_dir = %config.data_dir.display(), last_lsn = %report.last, clean = report.clean, "recovered");
+    for cut in &report.cut {
+        tracing::warn!(
+            file = cut.file,
+            at_byte = cut.at_byte,
+            bytes = cut.bytes,
+            kept_as = cut.kept_as,
+            "a torn tail was cut off the log and kept aside"
+        );
+    }
+    if let Some(why) = engine.index_lost() {
+        tracing::warn!(why, "the index was set aside and built again from the log");
+    }
+    Ok(Opened { engine: Arc::new(engine), sealing, _home: home })
+}
+
+fn local_options(config: &Config) -> LocalOptions {
+    let strictness = if config.log.strict_recovery { Strictness::RefuseEveryCut } else { Strictness::CutTornTail };
+    LocalOptions {
+        log: Options {
+            drop_keep: config.log.drop_keep,
+            drop_keep_bytes: config.log.drop_keep_bytes,
+            strictness,
+            ..Options::with_segment_bytes(config.log.segment_bytes)
+        },
+        limits: config.limits,
+        writer: WriterOptions {
+            lease_synced: config.durability.lease == LeasePromise::Synced,
+            checkpoint_log_bytes: config.checkpoint.log_bytes,
+            checkpoint_interval: config.checkpoint.interval,
+        },
+    }
 }
 
 /// Serves until a signal.
@@ -46,7 +84,7 @@ fn as_text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(S
 
 async fn run(config: Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let Opened { engine, sealing } = open_engine(&config, &clock)?;
+    let Opened { engine, sealing, _home } = open_engine(&config, &clock)?;
     let server = Server::bind(config.listen, &*engine).await?;
     let address = server.address();
     announce(address, engine.access().records.is_empty());

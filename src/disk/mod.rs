@@ -2,9 +2,9 @@
 //! machine's own; [`sim::SimDisk`] loses power, fills up and fails on demand.
 
 mod real;
-mod tree;
 #[doc(hidden)]
 pub mod sim;
+mod tree;
 
 use std::io;
 use std::path::Path;

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::engine::Limits;
-use crate::engine::entry::{AccessDisk, Entry, GroupDisk, GroupNo, IdempotencyDisk, PendingDisk, Progress, Sums, TopicDisk, TopicNo};
+use crate::engine::entry::{
+    AccessDisk, Entry, GroupDisk, GroupNo, IdempotencyDisk, PendingDisk, Progress, Sums, TopicDisk, TopicNo,
+};
 use crate::engine::group_state::Pending;
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, BlockOrigin, FrozenBlock, Rows};
 use crate::engine::state::State;
@@ -126,7 +128,8 @@ impl State {
                 changes.push(put(Tree::Cursors, numbered(b"", *no), &group.progress));
             }
             for chunk in std::mem::take(&mut group.dirty_chunks) {
-                let range = group.pendings_from(chunk * BLOCK_ROWS).take_while(|(offset, _)| offset / BLOCK_ROWS == chunk);
+                let range =
+                    group.pendings_from(chunk * BLOCK_ROWS).take_while(|(offset, _)| offset / BLOCK_ROWS == chunk);
                 let kept: Vec<PendingDisk> = range.map(|(offset, pending)| pending.to_disk(offset)).collect();
                 changes.push(put_or_delete(Tree::Leases, placed(b"p", *no, chunk), &kept));
             }
@@ -166,7 +169,10 @@ impl State {
             state.epoch = Epoch { counter: server.epoch.0, random: server.epoch.1 };
         })?;
         if state.boot_id == 0 && mark.generation > 0 {
-            return Err(IndexError::Damaged { tree: Tree::Catalog.name(), what: "the record of the server is missing" });
+            return Err(IndexError::Damaged {
+                tree: Tree::Catalog.name(),
+                what: "the record of the server is missing",
+            });
         }
         let mut groups: Vec<(TopicNo, Vec<GroupNo>)> = Vec::new();
         scan_decoded(index, Tree::Catalog, b"t", &mut bad, &mut |_, record: TopicRecord| {
@@ -217,7 +223,11 @@ impl State {
                 }
             }
         })?;
-        if !mark.cut_short && groups.iter().any(|(no, groups)| groups.iter().any(|group| state.groups.get(group).is_none_or(|group| group.disk.topic != *no))) {
+        if !mark.cut_short
+            && groups.iter().any(|(no, groups)| {
+                groups.iter().any(|group| state.groups.get(group).is_none_or(|group| group.disk.topic != *no))
+            })
+        {
             bad = bad.or(Some("a group of a topic is missing"));
         }
         if let Some(what) = bad {

@@ -8,9 +8,9 @@ use crate::engine::entry::GroupNo;
 use crate::engine::entry::{RowDisk, TopicNo};
 use crate::engine::rows::{BlockDisk, Row};
 use crate::engine::{
-    AccessError, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard, DiscardReport, HandleKind,
-    Lateness, LookupError, MessageState, PublishError, PullError, PurgeReport, RedriveReport, SeekReport, SettleAction,
-    SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
+    AccessError, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard, DiscardReport,
+    HandleKind, Lateness, LookupError, MessageState, PublishError, PullError, PurgeReport, RedriveReport, SeekReport,
+    SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
 };
 use crate::log::Pin;
 use crate::model::{
@@ -116,7 +116,13 @@ pub struct TakenItem {
 /// A lease as its (verified) token or handle names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseName {
-    Token { topic: TopicNo, group: GroupNo, offset: u64, id: u128, lease: u64 },
+    Token {
+        topic: TopicNo,
+        group: GroupNo,
+        offset: u64,
+        id: u128,
+        lease: u64,
+    },
     Handle(u128),
     /// The token is none of ours.
     Forged,

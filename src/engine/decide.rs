@@ -8,10 +8,10 @@ use crate::engine::{
     AccessError, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, LookupError, Position, UpdateGroupError,
     UpdateTopicError,
 };
-use crate::log::{Urgency, Room};
+use crate::log::{Room, Urgency};
 use crate::model::{
-    AccessId, AccessRecord, AccountName, Group, GroupId, GroupName, GroupPatch, GroupRef, GroupSettings, Millis, Ordering,
-    SettingsError, Start, Topic, TopicId, TopicName, TopicPatch, TopicRef, TopicSettings,
+    AccessId, AccessRecord, AccountName, Group, GroupId, GroupName, GroupPatch, GroupRef, GroupSettings, Millis,
+    Ordering, SettingsError, Start, Topic, TopicId, TopicName, TopicPatch, TopicRef, TopicSettings,
 };
 
 /// Room asked for by a command that only changes the catalog: the largest settings fit.

@@ -8,7 +8,7 @@ use crate::engine::entry::{Entry, GoneDisk, PendingDisk, PendingState, Progress,
 use crate::engine::rows::{Found, block_of};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{Discard, DiscardReport, LookupError, PurgeReport, RedriveReport, SeekReport};
-use crate::log::{Urgency, Room};
+use crate::log::{Room, Urgency};
 use crate::model::{AccountName, Offset, Start, TopicName, TopicRef};
 
 /// Bytes of one pending message in a `Placed` entry, at most (without the names of an origin).
@@ -134,7 +134,12 @@ impl Writer {
         Step::Done
     }
 
-    pub(super) fn purge(&mut self, account: AccountName, topic: TopicRef, reply: Reply<Result<PurgeReport, LookupError>>) -> Step {
+    pub(super) fn purge(
+        &mut self,
+        account: AccountName,
+        topic: TopicRef,
+        reply: Reply<Result<PurgeReport, LookupError>>,
+    ) -> Step {
         let room = self.room(4096, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Purge(account, topic, reply));

@@ -6,7 +6,7 @@ use crate::engine::PublishError;
 use crate::engine::command::{Command, PreparedMessage, PublishWork, Reply};
 use crate::engine::entry::{Entry, GoneDisk, RowDisk, TopicNo};
 use crate::engine::writer::{Step, Writer, millis};
-use crate::log::{Urgency, Room};
+use crate::log::{Room, Urgency};
 use crate::model::{MessageId, Millis, Offset, Published};
 
 /// Bytes of one row in a `Published` entry, at most, and of a `Gone` item.
@@ -91,7 +91,9 @@ impl Writer {
 
     fn check_tables(&self, no: TopicNo, work: &PublishWork, fates: &[Fate]) -> Result<(), PublishError> {
         let topic = &self.state.topics[&no];
-        let new = || work.messages.iter().zip(fates).filter(|(_, fate)| matches!(fate, Fate::New)).map(|(message, _)| message);
+        let new = || {
+            work.messages.iter().zip(fates).filter(|(_, fate)| matches!(fate, Fate::New)).map(|(message, _)| message)
+        };
         let max = self.state.limits.idempotency_keys_max;
         let keys = new().filter(|message| message.idempotency != 0).count();
         if keys > 0 && self.state.idempotency_keys + keys > max {
@@ -182,11 +184,8 @@ impl Writer {
         let mut stale = Vec::new();
         for (place, row) in rows.iter().enumerate() {
             let Some(key) = row.key else { continue };
-            let this = GoneDisk {
-                offset: first + place as u64,
-                body_bytes: row.body_bytes,
-                delayed: row.due.is_some(),
-            };
+            let this =
+                GoneDisk { offset: first + place as u64, body_bytes: row.body_bytes, delayed: row.due.is_some() };
             stale.extend(newest.insert(key, this).or_else(|| topic.keys.get(&key).copied()));
         }
         stale

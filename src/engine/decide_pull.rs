@@ -6,7 +6,7 @@ use crate::engine::entry::{Entry, GroupNo, LeaseDisk, TopicNo};
 use crate::engine::select::{Selection, Wanted, block_ahead, select};
 use crate::engine::writer::{Step, Waiter, Writer, millis};
 use crate::engine::{HandleKind, PullError, Refusal, Wait};
-use crate::log::{Fatal, Urgency, Room};
+use crate::log::{Fatal, Room, Urgency};
 use crate::model::{Flow, Start, TagFilter};
 
 /// Bytes of the log that one leased message takes at most: the lease, and its settling by an auto-ack.
@@ -150,18 +150,24 @@ impl Writer {
         let mut items = Vec::with_capacity(selection.picks.len());
         let mut leases = Vec::with_capacity(selection.picks.len());
         for (offset, row) in selection.picks {
-            let attempt = self.state.groups[&group].pending(offset).map_or(0, |pending| pending.attempt).saturating_add(1);
+            let attempt =
+                self.state.groups[&group].pending(offset).map_or(0, |pending| pending.attempt).saturating_add(1);
             let random = self.clock.random();
             let lease = ((random >> 64) as u64).max(1);
             let handle = match work.handles {
-                HandleKind::PerMessage => uuid::Builder::from_random_bytes(self.clock.random().to_be_bytes()).into_uuid().as_u128(),
+                HandleKind::PerMessage => {
+                    uuid::Builder::from_random_bytes(self.clock.random().to_be_bytes()).into_uuid().as_u128()
+                }
                 HandleKind::None | HandleKind::PerBatch => batch_handle,
             };
             leases.push(LeaseDisk { offset, attempt, deadline, lease, handle });
             items.push(TakenItem { offset, row, attempt, lease, handle });
         }
         let offsets: Vec<u64> = leases.iter().map(|lease| lease.offset).collect();
-        if !leases.is_empty() || !selection.withheld.is_empty() || selection.progress != self.state.groups[&group].progress {
+        if !leases.is_empty()
+            || !selection.withheld.is_empty()
+            || selection.progress != self.state.groups[&group].progress
+        {
             self.emit(&Entry::Leased { group, progress: selection.progress, leases, withheld: selection.withheld });
         }
         if work.auto_ack && !offsets.is_empty() {

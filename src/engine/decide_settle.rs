@@ -7,7 +7,7 @@ use crate::engine::entry::{Entry, GroupNo, LeaseDisk, OriginDisk, PendingState, 
 use crate::engine::rows::Found;
 use crate::engine::writer::{Step, Writer, millis};
 use crate::engine::{Lateness, LookupError, SettleAction, SettleError, SettleOutcome};
-use crate::log::{Urgency, Room};
+use crate::log::{Room, Urgency};
 use crate::model::{Attempt, TopicRef, TopicSettings};
 
 /// Bytes of the log that one settled lease takes at most, unless it is buried.
@@ -38,7 +38,8 @@ impl Writer {
         let bytes: usize = work.items.iter().map(|(name, action)| self.settle_bytes(name, action)).sum();
         let room = self.room(bytes + 4096, Urgency::Essential);
         if room == Room::TooLarge {
-            let error = crate::model::SettingsError { field: "items", rule: "fewer: so many burials do not fit one commit" };
+            let error =
+                crate::model::SettingsError { field: "items", rule: "fewer: so many burials do not fit one commit" };
             self.answer_synced(reply, Err(error.into()));
             return Step::Done;
         }
@@ -62,7 +63,9 @@ impl Writer {
         };
         match (action, name) {
             (SettleAction::Bury { .. }, _) | (SettleAction::Nack { .. }, LeaseName::Handle(_)) => MOVE_BYTES,
-            (SettleAction::Nack { .. }, LeaseName::Token { group, offset, .. }) if last_try(*group, *offset) == Some(true) => {
+            (SettleAction::Nack { .. }, LeaseName::Token { group, offset, .. })
+                if last_try(*group, *offset) == Some(true) =>
+            {
                 MOVE_BYTES
             }
             (SettleAction::Extend { .. }, _) => 2 * SETTLE_BYTES,
@@ -134,7 +137,9 @@ impl Writer {
             let topic = &self.state.topics[&group.disk.topic];
             let untaken = match topic.delayed.get(offset) {
                 Some((due, _)) => (due, offset) > group.progress.due && offset >= group.first_delayed(),
-                None => offset >= group.progress.cursor && matches!(topic.rows.get(offset), Found::Row(row) if row.due == 0),
+                None => {
+                    offset >= group.progress.cursor && matches!(topic.rows.get(offset), Found::Row(row) if row.due == 0)
+                }
             };
             return if untaken && offset >= topic.head { Standing::Unknown } else { Standing::Settled };
         };
@@ -143,7 +148,11 @@ impl Writer {
         }
         match pending.state {
             PendingState::Leased { deadline } if deadline > self.boot => {
-                if pending.lease == lease { Standing::Current } else { Standing::TakenOver }
+                if pending.lease == lease {
+                    Standing::Current
+                } else {
+                    Standing::TakenOver
+                }
             }
             // Pending anew since a seek: what the token named is forgotten.
             _ if pending.attempt == 0 => Standing::Unknown,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AccessId, AccessKind, AccessRecord, AccountName, Attempt, Compaction, Flow, GroupId, GroupName, GroupSettings, Millis,
-    NameError, Offset, Ordering, Origin, Permissions, Retention, RetryDelays, Settled, Tag, TagFilter, TopicId, TopicName,
-    TopicPattern, TopicSettings,
+    AccessId, AccessKind, AccessRecord, AccountName, Attempt, Compaction, Flow, GroupId, GroupName, GroupSettings,
+    Millis, NameError, Offset, Ordering, Origin, Permissions, Retention, RetryDelays, Settled, Tag, TagFilter, TopicId,
+    TopicName, TopicPattern, TopicSettings,
 };
 
 /// Number of a topic in the log; never reused.
@@ -21,22 +21,15 @@ pub type GroupNo = u32;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// 0: a process took over. Boot times that follow count from this boot.
-    Epoch {
-        boot_id: u128,
-        boot: u64,
-    },
+    Epoch { boot_id: u128, boot: u64 },
     /// 1: a topic is like this.
     TopicPut(TopicDisk),
     /// 2: a topic and its groups are gone.
-    TopicDeleted {
-        topic: TopicNo,
-    },
+    TopicDeleted { topic: TopicNo },
     /// 3: a group is like this; its progress is a fact of its own.
     GroupPut(GroupDisk),
     /// 4: a group is gone. The last one of a topic leaves its unsettled messages to the topic.
-    GroupDeleted {
-        group: GroupNo,
-    },
+    GroupDeleted { group: GroupNo },
     /// 5: messages were published at adjoining offsets. Their records are in the same frame.
     Published {
         topic: TopicNo,
@@ -46,44 +39,19 @@ pub enum Entry {
         rows: Vec<RowDisk>,
     },
     /// 6: messages were leased (or leases extended), others withheld for their key's sake.
-    Leased {
-        group: GroupNo,
-        progress: Progress,
-        leases: Vec<LeaseDisk>,
-        withheld: Vec<u64>,
-    },
+    Leased { group: GroupNo, progress: Progress, leases: Vec<LeaseDisk>, withheld: Vec<u64> },
     /// 7: a group is done with these.
-    Settled {
-        group: GroupNo,
-        offsets: Vec<u64>,
-    },
+    Settled { group: GroupNo, offsets: Vec<u64> },
     /// 8: messages were given back, deliverable from `until` (log clock) on.
-    Returned {
-        group: GroupNo,
-        items: Vec<ReturnDisk>,
-    },
+    Returned { group: GroupNo, items: Vec<ReturnDisk> },
     /// 9: a group stands here, and these are all of its pending messages.
-    Placed {
-        group: GroupNo,
-        progress: Progress,
-        pending: Vec<PendingDisk>,
-    },
+    Placed { group: GroupNo, progress: Progress, pending: Vec<PendingDisk> },
     /// 10: a cursor moved over messages that count as settled.
-    Progressed {
-        group: GroupNo,
-        progress: Progress,
-    },
+    Progressed { group: GroupNo, progress: Progress },
     /// 11: a topic keeps nothing below this offset. The sums say what had been published below it.
-    Trimmed {
-        topic: TopicNo,
-        head: u64,
-        plain: Sums,
-    },
+    Trimmed { topic: TopicNo, head: u64, plain: Sums },
     /// 12: single messages were given up for every group.
-    Gone {
-        topic: TopicNo,
-        items: Vec<GoneDisk>,
-    },
+    Gone { topic: TopicNo, items: Vec<GoneDisk> },
     /// 13: a message was moved to another topic; its record stays where it is.
     Moved {
         /// The group that gave it up (a dead letter), or none (a redrive gives it up for all).
@@ -97,36 +65,17 @@ pub enum Entry {
         row: RowDisk,
     },
     /// 14: records of these messages were appended again, in this frame.
-    Rewritten {
-        topic: TopicNo,
-        rows: Vec<(u64, Sums, RowDisk)>,
-    },
+    Rewritten { topic: TopicNo, rows: Vec<(u64, Sums, RowDisk)> },
     /// 15: pending facts said again before the segment that held them is dropped.
-    PendingKept {
-        group: GroupNo,
-        pending: Vec<PendingDisk>,
-    },
+    PendingKept { group: GroupNo, pending: Vec<PendingDisk> },
     /// 16: idempotency keys said again.
-    IdempotencyKept {
-        topic: TopicNo,
-        keys: Vec<IdempotencyDisk>,
-    },
+    IdempotencyKept { topic: TopicNo, keys: Vec<IdempotencyDisk> },
     /// 17: a credential.
     AccessPut(AccessDisk),
     /// 18: a credential is gone.
-    AccessRevoked {
-        id: String,
-    },
+    AccessRevoked { id: String },
     /// 19: where a topic stands: only in head frames.
-    TopicStands {
-        topic: TopicNo,
-        head: u64,
-        head_plain: Sums,
-        tail: u64,
-        plain: Sums,
-        last_id: u128,
-        foreign: bool,
-    },
+    TopicStands { topic: TopicNo, head: u64, head_plain: Sums, tail: u64, plain: Sums, last_id: u128, foreign: bool },
 }
 
 /// Running sums over the messages of a topic that were published without a delay.
@@ -375,7 +324,14 @@ impl TopicDisk {
     }
 
     /// A new topic.
-    pub fn new(no: TopicNo, account: &AccountName, id: TopicId, name: &TopicName, now: Millis, settings: &TopicSettings) -> Self {
+    pub fn new(
+        no: TopicNo,
+        account: &AccountName,
+        id: TopicId,
+        name: &TopicName,
+        now: Millis,
+        settings: &TopicSettings,
+    ) -> Self {
         let mut disk = Self {
             no,
             account: account.as_str().to_owned(),
@@ -402,7 +358,11 @@ impl GroupDisk {
     /// The settings part of a group; fails if a name does not read.
     pub fn settings(&self) -> Result<GroupSettings, NameError> {
         let mut delays: Vec<Duration> = self.retry_ms.iter().copied().map(Duration::from_millis).collect();
-        let retry = if self.retry_table { RetryDelays::Table(delays) } else { RetryDelays::Fixed(delays.pop().unwrap_or_default()) };
+        let retry = if self.retry_table {
+            RetryDelays::Table(delays)
+        } else {
+            RetryDelays::Fixed(delays.pop().unwrap_or_default())
+        };
         let tags = self.filter.iter().map(|tag| Tag::parse(tag)).collect::<Result<Vec<_>, _>>()?;
         Ok(GroupSettings {
             lease: Duration::from_millis(self.lease_ms),
@@ -437,7 +397,14 @@ impl GroupDisk {
     }
 
     /// A new group.
-    pub fn new(no: GroupNo, topic: TopicNo, id: GroupId, name: &GroupName, now: Millis, settings: &GroupSettings) -> Self {
+    pub fn new(
+        no: GroupNo,
+        topic: TopicNo,
+        id: GroupId,
+        name: &GroupName,
+        now: Millis,
+        settings: &GroupSettings,
+    ) -> Self {
         let mut disk = Self {
             no,
             topic,

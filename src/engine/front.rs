@@ -65,7 +65,14 @@ impl Front {
     }
 
     /// Records of the segment were read.
-    pub fn scanned(&mut self, segment: u64, frames: usize, candidates: Vec<Candidate>, end: bool, failed: Option<String>) {
+    pub fn scanned(
+        &mut self,
+        segment: u64,
+        frames: usize,
+        candidates: Vec<Candidate>,
+        end: bool,
+        failed: Option<String>,
+    ) {
         if self.step != Stage::Records || segment != self.segment {
             return;
         }
@@ -110,7 +117,9 @@ impl Writer {
         let segments = self.log.segments();
         let (Some(first), Some(second)) = (segments.first(), segments.get(1)) else { return };
         let total: u64 = segments.iter().map(|segment| segment.file_bytes).sum();
-        if total <= SLACK_SEGMENTS * first.file_bytes.max(second.file_bytes) || self.checkpoint_lsn.next() < second.first {
+        if total <= SLACK_SEGMENTS * first.file_bytes.max(second.file_bytes)
+            || self.checkpoint_lsn.next() < second.first
+        {
             return;
         }
         if total <= 2 * self.live_bytes() + SLACK_SEGMENTS * first.file_bytes.max(second.file_bytes) {
@@ -164,11 +173,8 @@ impl Writer {
         while bytes < PIECE_BYTES {
             let Some(candidate) = self.front.candidates.pop_front() else { break };
             let size = record_bytes(candidate.head.len(), candidate.body.len()) + FACT_BYTES;
-            let at = Loc {
-                segment: candidate.row.segment,
-                position: candidate.row.position,
-                length: candidate.row.length,
-            };
+            let at =
+                Loc { segment: candidate.row.segment, position: candidate.row.position, length: candidate.row.length };
             let mut homes = self.front.foreign.get(&at).cloned().unwrap_or_default();
             match self.is_here(&candidate, at) {
                 Ok(true) => homes.push((candidate.topic, candidate.offset)),
@@ -258,7 +264,8 @@ impl Writer {
             }
         }
         if !pending.is_empty() {
-            let bytes = pending.iter().map(|kept| 256 + kept.row.origin.as_ref().map_or(0, |_| FACT_BYTES)).sum::<usize>();
+            let bytes =
+                pending.iter().map(|kept| 256 + kept.row.origin.as_ref().map_or(0, |_| FACT_BYTES)).sum::<usize>();
             match self.room(bytes, Urgency::Essential) {
                 Room::Fits => {}
                 Room::NeedsRoll => self.commit_and_roll()?,

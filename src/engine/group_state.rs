@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::engine::GroupStatus;
 use crate::engine::entry::{GroupDisk, PendingDisk, PendingState, Progress};
 use crate::engine::rows::{BLOCK_ROWS, Row};
-use crate::model::{GroupSettings, Lsn, NameError, Start, Millis, Offset};
+use crate::model::{GroupSettings, Lsn, Millis, NameError, Offset, Start};
 
 /// A message below the cursor (or taken from the delayed ones) that the group has not settled.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -111,7 +111,9 @@ impl Home {
         let names = disk.list(dir).map_err(io_error("list", dir))?;
         match read_format(&disk, dir)? {
             Some(FORMAT) => {}
-            Some(found) if found > FORMAT => return Err(HomeError::Newer { dir: dir.to_owned(), found, known: FORMAT }),
+            Some(found) if found > FORMAT => {
+                return Err(HomeError::Newer { dir: dir.to_owned(), found, known: FORMAT });
+            }
             Some(found) => return Err(HomeError::Older { dir: dir.to_owned(), found, known: FORMAT }),
             // What a start that was cut short leaves behind is no data.
             None if names.iter().all(|name| name == "LOCK" || name == "secret.key" || name.ends_with(".tmp")) => {}

@@ -9,18 +9,22 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::disk::Disk;
-use crate::engine::command::{Candidate, Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork, Taken};
+use crate::engine::command::LeaseName;
+use crate::engine::command::{
+    Candidate, Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork,
+    Taken,
+};
 use crate::engine::entry::Entry;
 use crate::engine::recover::{IndexPlace, RecoverError, Recovered, Source, rebuild, recover, scanned_entries};
 use crate::engine::token::Tokens;
 use crate::engine::writer::{Job, Writer};
 use crate::engine::{
     AccessError, AccessTable, Answer, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard,
-    DiscardReport, Engine, LeaseRef, LookupError, MessageState, Peek, PeekError, Peeked, PeekedMessage, Position, Publish,
-    PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek, SeekReport, Settle,
-    SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait, checkpoint, digest, head,
+    DiscardReport, Engine, LeaseRef, LookupError, MessageState, Peek, PeekError, Peeked, PeekedMessage, Position,
+    Publish, PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek,
+    SeekReport, Settle, SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
+    checkpoint, digest, head,
 };
-use crate::engine::command::LeaseName;
 use crate::index::{Index, IndexReader};
 use crate::log::{LogReader, RecoveryReport, record_bytes, write_mark};
 use crate::model::{
@@ -148,7 +152,8 @@ fn spawn(
     let mut threads = Vec::new();
     let reader = writer.reader();
     {
-        let (inbox, index_shared, place, limits) = (inbox.clone(), index_shared.clone(), source.place.clone(), source.limits);
+        let (inbox, index_shared, place, limits) =
+            (inbox.clone(), index_shared.clone(), source.place.clone(), source.limits);
         let reader = reader.clone();
         threads.push(thread("index", move || {
             let worker = IndexWorker { index: Some(index), place, reader, shared: index_shared, limits };
@@ -485,7 +490,9 @@ impl LocalEngine {
             Some(TagFilter::All) | None => None,
         };
         let start = match request.start {
-            Some(start) => Some(self.resolve(&request.account, &request.topic, start).await.map_err(PullError::Lookup)?),
+            Some(start) => {
+                Some(self.resolve(&request.account, &request.topic, start).await.map_err(PullError::Lookup)?)
+            }
             None => None,
         };
         let work = PullWork {
@@ -551,13 +558,10 @@ impl LocalEngine {
     /// Turns a time into the offset of the first message published at or after it.
     async fn resolve(&self, account: &AccountName, topic: &TopicRef, start: Start) -> Result<Start, LookupError> {
         let Start::Time(time) = start else { return Ok(start) };
-        let look = |from| {
-            self.page(LookWork { account: account.clone(), topic: topic.clone(), group: None, from })
-        };
+        let look = |from| self.page(LookWork { account: account.clone(), topic: topic.clone(), group: None, from });
         let first = look(0).await?;
-        let at_or_after = |page: &Looked| {
-            page.rows.iter().find(|row| row.row.published_at() >= time.get()).map(|row| row.offset)
-        };
+        let at_or_after =
+            |page: &Looked| page.rows.iter().find(|row| row.row.published_at() >= time.get()).map(|row| row.offset);
         let (mut low, mut high) = (first.head, first.tail);
         if first.rising {
             // Invariant: what lies below `low` is too old; `high` is not, or is the tail.
@@ -615,7 +619,10 @@ impl LocalEngine {
     }
 
     async fn do_redrive(&self, request: Redrive) -> Result<RedriveReport, RedriveError> {
-        if request.limit == 0 || request.limit > bounds::PULL_BATCH_MAX || request.offsets.len() > bounds::PULL_BATCH_MAX {
+        if request.limit == 0
+            || request.limit > bounds::PULL_BATCH_MAX
+            || request.offsets.len() > bounds::PULL_BATCH_MAX
+        {
             return Err(RedriveError::Bounds(SettingsError { field: "limit", rule: "1 to 1000" }));
         }
         let mut offsets = request.offsets;
@@ -623,7 +630,8 @@ impl LocalEngine {
         if offsets.is_empty() {
             let mut from = Some(0);
             while let Some(at) = from {
-                let work = LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from: at };
+                let work =
+                    LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from: at };
                 let page = self.page(work).await?;
                 for row in page.rows {
                     if offsets.len() >= request.limit {
@@ -640,7 +648,8 @@ impl LocalEngine {
         }
         offsets.truncate(request.limit);
         let (account, topic) = (request.account, request.topic);
-        let report = self.ask(|reply| Command::Redrive(account, topic, offsets, reply)).await.map_err(LookupError::from)?;
+        let report =
+            self.ask(|reply| Command::Redrive(account, topic, offsets, reply)).await.map_err(LookupError::from)?;
         let report = report?;
         Ok(RedriveReport { left: report.left + without_origin, ..report })
     }
@@ -690,17 +699,19 @@ fn read_page(
             return Ok((found, Some(looked.offset)));
         }
         let row = &looked.row;
-        let passes = filter.state.map_or(looked.state != Some(MessageState::Settled), |state| looked.state == Some(state))
-            && filter.id.is_none_or(|id| id.get() == row.id)
-            && tag.is_none_or(|tag| tag == row.tag)
-            && key.is_none_or(|key| key == row.key)
-            && filter.since.is_none_or(|since| row.published_at() >= since.get())
-            && filter.until.is_none_or(|until| row.published_at() < until.get());
+        let passes =
+            filter.state.map_or(looked.state != Some(MessageState::Settled), |state| looked.state == Some(state))
+                && filter.id.is_none_or(|id| id.get() == row.id)
+                && tag.is_none_or(|tag| tag == row.tag)
+                && key.is_none_or(|key| key == row.key)
+                && filter.since.is_none_or(|since| row.published_at() >= since.get())
+                && filter.until.is_none_or(|until| row.published_at() < until.get());
         if !passes {
             continue;
         }
         let record = shared.reader.read(row.loc).map_err(|error| PeekError::Unreadable(error.to_string()))?;
-        let head = head::decode(&record.head, looked.offset, row).map_err(|error| PeekError::Unreadable(error.to_string()))?;
+        let head =
+            head::decode(&record.head, looked.offset, row).map_err(|error| PeekError::Unreadable(error.to_string()))?;
         if let Some((name, value)) = &filter.property
             && head.properties.get(name) != Some(value)
         {
@@ -774,7 +785,12 @@ impl Engine for LocalEngine {
         })
     }
 
-    fn delete_group(&self, account: AccountName, topic: TopicRef, group: GroupRef) -> Answer<'_, Result<(), LookupError>> {
+    fn delete_group(
+        &self,
+        account: AccountName,
+        topic: TopicRef,
+        group: GroupRef,
+    ) -> Answer<'_, Result<(), LookupError>> {
         Box::pin(async { self.ask(|reply| Command::DeleteGroup(account, topic, group, reply)).await? })
     }
 

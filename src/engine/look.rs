@@ -11,7 +11,9 @@ impl Writer {
     /// A page of live rows, from an offset on: the rest of one block.
     pub(super) fn look(&mut self, work: LookWork, reply: Reply<Result<Looked, LookupError>>) -> Step {
         let found = match &work.group {
-            Some(group) => self.find_group(&work.account, &work.topic, group).map(|(topic, group)| (topic, Some(group))),
+            Some(group) => {
+                self.find_group(&work.account, &work.topic, group).map(|(topic, group)| (topic, Some(group)))
+            }
             None => self.find(&work.account, &work.topic).map(|topic| (topic, None)),
         };
         let (no, group) = match found {
@@ -36,7 +38,9 @@ impl Writer {
                 Found::Row(row) | Found::Gone(row) => row,
                 Found::Absent | Found::Away(_) => continue,
             };
-            if self.state.is_live(no, offset, row.due != 0) || (group.is_some() && offset >= topic.head && matches!(topic.rows.get(offset), Found::Row(_))) {
+            if self.state.is_live(no, offset, row.due != 0)
+                || (group.is_some() && offset >= topic.head && matches!(topic.rows.get(offset), Found::Row(_)))
+            {
                 rows.push(self.looked_row(group, offset, row.clone()));
             }
         }
@@ -147,7 +151,8 @@ impl Writer {
     pub(super) fn topic_counts(&self, no: TopicNo) -> Counts {
         let topic = &self.state.topics[&no];
         let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
-        let lowest = if topic.keeps_settled() { None } else { groups().min_by_key(|group| group.cursor_in(topic.tail())) };
+        let lowest =
+            if topic.keeps_settled() { None } else { groups().min_by_key(|group| group.cursor_in(topic.tail())) };
         let (cursor, below, gone) = match lowest {
             Some(group) if group.holds_messages() => (group.progress.cursor, group.progress.plain, group.gone_ahead),
             Some(_) => (topic.tail(), topic.plain, Sums::default()),
@@ -164,7 +169,8 @@ impl Writer {
             }
         }
         let due = topic.delayed.by_due().take_while(|(due, _)| *due <= self.state.matured_to).count() as u64;
-        let oldest_pending = groups().filter_map(|group| group.pendings().next()).map(|(_, kept)| kept.row.published_at()).min();
+        let oldest_pending =
+            groups().filter_map(|group| group.pendings().next()).map(|(_, kept)| kept.row.published_at()).min();
         let oldest_delayed = topic.delayed.first_offset().and_then(|offset| published_at(topic, offset));
         let oldest = [oldest_pending.filter(|_| lowest.is_some()), oldest_delayed, self.first_live(no, cursor)];
         Counts {

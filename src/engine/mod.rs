@@ -18,6 +18,7 @@ mod home;
 mod limits;
 pub mod local;
 mod look;
+pub mod oracle;
 mod recover;
 mod rows;
 mod select;
@@ -27,7 +28,6 @@ mod sweep;
 mod token;
 mod topic_state;
 mod writer;
-pub mod oracle;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -15,8 +15,8 @@ use crate::engine::writer::{Writer, WriterOptions};
 use crate::engine::{Limits, TornTail};
 use crate::index::{Index, IndexError, IndexReader, Mark};
 use crate::log::{
-    Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, Replay, ReplayFrame, ReplayStart,
-    RecoveryReport, read_mark,
+    Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, RecoveryReport,
+    Replay, ReplayFrame, ReplayStart, read_mark,
 };
 use crate::model::Lsn;
 
@@ -307,7 +307,9 @@ pub fn scanned_entries(
         let mut entry: Entry = codec::decode(bytes).map_err(|error| text(&error))?;
         moved.mend(&mut entry, || {
             let found = scan.record_locs(frame).and_then(|locs| {
-                locs.into_iter().map(|loc| reader.read(loc).map(|record| (record.id, loc))).collect::<Result<Vec<_>, _>>()
+                locs.into_iter()
+                    .map(|loc| reader.read(loc).map(|record| (record.id, loc)))
+                    .collect::<Result<Vec<_>, _>>()
             });
             found.unwrap_or_else(|error| {
                 *failed.borrow_mut() = Some(error.to_string());

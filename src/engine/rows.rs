@@ -347,7 +347,6 @@ impl Rows {
         let thawed = std::mem::take(&mut self.frozen);
         thawed.into_iter().filter(|block| !self.dirty.contains(block) && self.blocks.contains_key(block)).collect()
     }
-
 }
 
 impl Rows {

@@ -85,13 +85,12 @@ impl State {
     /// The group of `topic` that is meant.
     pub fn find_group(&self, topic: TopicNo, group: &GroupRef) -> Option<GroupNo> {
         let mut groups = self.real_groups(topic);
-        groups
-            .find(|no| {
-                self.groups.get(no).is_some_and(|found| match group {
-                    GroupRef::Name(name) => found.disk.name == name.as_str(),
-                    GroupRef::Id(id) => found.disk.id == id.get(),
-                })
+        groups.find(|no| {
+            self.groups.get(no).is_some_and(|found| match group {
+                GroupRef::Name(name) => found.disk.name == name.as_str(),
+                GroupRef::Id(id) => found.disk.id == id.get(),
             })
+        })
     }
 
     /// The groups of a topic, its ghost aside.
@@ -405,7 +404,8 @@ impl State {
         topic.keys.retain(|_, newest| newest.offset >= head);
         for group in topic.groups.clone() {
             let Some(group) = self.groups.get_mut(&group) else { continue };
-            let below: Vec<u64> = group.pendings().map(|(offset, _)| offset).take_while(|offset| *offset < head).collect();
+            let below: Vec<u64> =
+                group.pendings().map(|(offset, _)| offset).take_while(|offset| *offset < head).collect();
             for offset in below {
                 group.settle(offset);
             }
@@ -465,7 +465,11 @@ impl State {
             }
             let gone = matches!(topic.rows.get(*offset), Found::Gone(_));
             // A delayed message that a rebuild finds only here is untaken by somebody, or it were not live.
-            let untaken = row.due != 0 && !topic.groups.iter().any(|group| self.groups.get(group).is_some_and(|group| group.pending(*offset).is_some()));
+            let untaken = row.due != 0
+                && !topic
+                    .groups
+                    .iter()
+                    .any(|group| self.groups.get(group).is_some_and(|group| group.pending(*offset).is_some()));
             if untaken && !gone && *offset >= topic.head {
                 topic.delayed.insert(*offset, row.due, row.body_bytes);
             }
@@ -484,9 +488,11 @@ impl State {
             .delayed
             .by_due()
             .take_while(|(due, offset)| {
-                topic.groups.iter().filter_map(|group| self.groups.get(group)).all(|group| {
-                    (*due, *offset) <= group.progress.due || *offset < group.first_delayed()
-                })
+                topic
+                    .groups
+                    .iter()
+                    .filter_map(|group| self.groups.get(group))
+                    .all(|group| (*due, *offset) <= group.progress.due || *offset < group.first_delayed())
             })
             .map(|(_, offset)| offset)
             .collect();

@@ -1,7 +1,7 @@
 //! What time does: leases lapse, delays end, waits end, messages grow too old.
 
-use crate::engine::entry::{Entry, GroupNo, TopicNo};
 use crate::engine::decide_settle::{ATTEMPTS_USED, MOVE_BYTES};
+use crate::engine::entry::{Entry, GroupNo, TopicNo};
 use crate::engine::rows::Found;
 use crate::engine::writer::{SWEEP_MAX, Writer, millis};
 use crate::log::{Fatal, Room, Urgency};
@@ -50,7 +50,9 @@ impl Writer {
     /// follows from it (a dead letter) does.
     fn lapse(&mut self, no: GroupNo, offset: u64) {
         let Some(group) = self.state.groups.get_mut(&no) else { return };
-        let Some((attempt, superseded)) = group.pending(offset).map(|kept| (kept.attempt, kept.superseded)) else { return };
+        let Some((attempt, superseded)) = group.pending(offset).map(|kept| (kept.attempt, kept.superseded)) else {
+            return;
+        };
         group.totals.lapsed += 1;
         if group.settings.attempts_max.is_some_and(|max| attempt >= max) {
             self.bury(no, offset, ATTEMPTS_USED);

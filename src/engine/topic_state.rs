@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::engine::entry::{GoneDisk, GroupNo, IdempotencyDisk, Sums, TopicDisk};
 use crate::engine::rows::{BLOCK_ROWS, Rows};
-use crate::model::{AccountName, Compaction, Lsn, Millis, NameError, Settled, Topic, TopicId, TopicName, TopicSettings};
+use crate::model::{
+    AccountName, Compaction, Lsn, Millis, NameError, Settled, Topic, TopicId, TopicName, TopicSettings,
+};
 
 /// The delayed messages that some group has not taken yet, in both orders.
 #[derive(Debug, Default)]
@@ -128,7 +130,12 @@ impl Idempotency {
 
     /// Those said before `lsn`.
     pub fn said_before(&self, lsn: Lsn) -> Vec<IdempotencyDisk> {
-        self.order.iter().filter_map(|key| self.keys.get(key)).filter(|(_, at)| *at < lsn).map(|(known, _)| *known).collect()
+        self.order
+            .iter()
+            .filter_map(|key| self.keys.get(key))
+            .filter(|(_, at)| *at < lsn)
+            .map(|(known, _)| *known)
+            .collect()
     }
 
     /// Those of one chunk, as the index keeps them.

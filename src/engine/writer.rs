@@ -259,7 +259,11 @@ impl Writer {
         self.state.now = self.state.now.max(now);
         let wall = self.clock.wall().get();
         if wall.abs_diff(self.state.now) > 3_600_000 && !self.clock_suspect {
-            tracing::error!(wall, log_clock = self.state.now, "wall clock and log clock disagree by over an hour: age trims stop until a restart");
+            tracing::error!(
+                wall,
+                log_clock = self.state.now,
+                "wall clock and log clock disagree by over an hour: age trims stop until a restart"
+            );
             self.clock_suspect = true;
         }
     }
@@ -303,14 +307,17 @@ impl Writer {
 
     /// Whether a turn without commands would do something now.
     pub fn has_work(&self) -> bool {
-        !self.runnable.is_empty() || self.front.wants_turn() || self.timers.first().is_some_and(|(at, _)| *at <= self.boot)
+        !self.runnable.is_empty()
+            || self.front.wants_turn()
+            || self.timers.first().is_some_and(|(at, _)| *at <= self.boot)
     }
 
     /// When the next turn is due at the latest, in ms from now; `None`: not before a command comes.
     pub fn next_turn(&self) -> Option<Duration> {
         let now = self.clock.boot().get();
         let timer = self.timers.first().map(|(at, _)| *at);
-        let idle = (self.changed && !self.checkpoint_running).then(|| self.checkpoint_at + millis(self.options.checkpoint_interval));
+        let idle = (self.changed && !self.checkpoint_running)
+            .then(|| self.checkpoint_at + millis(self.options.checkpoint_interval));
         let stamp = (self.leases_exist()).then_some(self.stamp_at);
         [timer, self.lease_sync_at, idle, stamp, self.next_topic_event()]
             .into_iter()
@@ -470,9 +477,11 @@ impl Writer {
     }
 
     fn unparked(&mut self) -> Option<Command> {
-        let key = *self.parked.iter().find(|((topic, block), _)| {
-            self.state.topics.get(topic).is_none_or(|topic| topic.rows.is_loaded(*block))
-        })?.0;
+        let key = *self
+            .parked
+            .iter()
+            .find(|((topic, block), _)| self.state.topics.get(topic).is_none_or(|topic| topic.rows.is_loaded(*block)))?
+            .0;
         let mut commands = self.parked.remove(&key)?;
         let command = commands.pop();
         if !commands.is_empty() {
@@ -593,7 +602,6 @@ impl Writer {
             }
         }
     }
-
 
     /// Publishes are refused while the checkpoints lag behind.
     pub(super) fn lags(&self) -> bool {

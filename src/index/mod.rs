@@ -6,7 +6,7 @@
 mod model;
 mod sled_index;
 
-pub use model::{Mood, ModelIndex};
+pub use model::{ModelIndex, Mood};
 pub use sled_index::SledIndex;
 
 use std::sync::Arc;

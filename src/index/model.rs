@@ -50,7 +50,12 @@ impl ModelIndex {
     /// A copy that goes its own way: what a process that is killed now leaves behind.
     pub fn fork(&self) -> Self {
         let store = self.store();
-        let copy = Store { values: store.values.clone(), mark: store.mark, before: store.before.clone(), panics: store.panics };
+        let copy = Store {
+            values: store.values.clone(),
+            mark: store.mark,
+            before: store.before.clone(),
+            panics: store.panics,
+        };
         Self(Arc::new(Mutex::new(copy)))
     }
 
@@ -113,7 +118,11 @@ impl Index for ModelIndex {
     fn scan(&self, tree: Tree, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
         let store = self.check();
         let newest = store.mark.map_or(0, |mark| mark.generation);
-        for ((_, key), framed) in store.values.range((tree, prefix.to_vec())..).take_while(|((t, key), _)| *t == tree && key.starts_with(prefix)) {
+        for ((_, key), framed) in store
+            .values
+            .range((tree, prefix.to_vec())..)
+            .take_while(|((t, key), _)| *t == tree && key.starts_with(prefix))
+        {
             if !visit(key, unframe(tree, key, newest, framed)?) {
                 break;
             }
@@ -138,7 +147,8 @@ impl Index for ModelIndex {
                     store.values.remove(&(tree, key));
                 }
                 Change::DeleteRange { tree, from, to } => {
-                    let keys: Vec<_> = store.values.range((tree, from)..(tree, to)).map(|(key, _)| key.clone()).collect();
+                    let keys: Vec<_> =
+                        store.values.range((tree, from)..(tree, to)).map(|(key, _)| key.clone()).collect();
                     for key in keys {
                         store.values.remove(&key);
                     }

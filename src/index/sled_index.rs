@@ -67,12 +67,11 @@ impl SledIndex {
     fn open_here(path: &Path) -> Result<Self, IndexError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = config.open().map_err(store)?;
-        let trees = Tree::ALL.iter().map(|tree| db.open_tree(tree.name())).collect::<Result<Vec<_>, _>>().map_err(store)?;
+        let trees =
+            Tree::ALL.iter().map(|tree| db.open_tree(tree.name())).collect::<Result<Vec<_>, _>>().map_err(store)?;
         let meta = db.open_tree(META).map_err(store)?;
-        let index = Self {
-            shared: Arc::new(Shared { db, trees, meta, generation: AtomicU64::new(0) }),
-            path: path.to_owned(),
-        };
+        let index =
+            Self { shared: Arc::new(Shared { db, trees, meta, generation: AtomicU64::new(0) }), path: path.to_owned() };
         let generation = index.mark_here()?.map_or(0, |mark| mark.generation);
         index.shared.generation.store(generation, Ordering::SeqCst);
         Ok(index)
