@@ -147,6 +147,7 @@ impl Writer {
                         due: (delay > 0).then(|| id.published_at().get() + delay),
                         idempotency: (message.idempotency != 0).then_some((message.idempotency, message.fingerprint)),
                         origin: None,
+                        moved_at: None,
                     });
                     answers.push(Published { id, offset: Offset::new(offset), repeated: false });
                 }
@@ -159,7 +160,7 @@ impl Writer {
         let count = rows.len() as u64;
         self.emit(&Entry::Published { topic: no, first_offset: first, before, rows });
         if !superseded.is_empty() {
-            self.emit(&Entry::Gone { topic: no, items: superseded });
+            self.emit(&Entry::Gone { topic: no, items: superseded, leased_too: false });
             let groups = self.state.topics[&no].groups.clone();
             self.touch_groups(&groups);
         }

@@ -20,7 +20,7 @@ use crate::engine::token::Tokens;
 use crate::engine::writer::{Job, Writer};
 use crate::engine::{
     AccessError, AccessTable, Answer, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard,
-    DiscardReport, Engine, LeaseRef, LookupError, MessageState, Peek, PeekError, Peeked, PeekedMessage, Position,
+    DiscardReport, Engine, LeaseRef, LookupError, Peek, PeekError, Peeked, PeekedMessage, Position,
     Publish, PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek,
     SeekReport, Settle, SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
     checkpoint, digest, head,
@@ -668,7 +668,7 @@ fn deliver(shared: &Shared, taken: Taken) -> Result<Pulled, PullError> {
         let token = if taken.auto_ack {
             String::new()
         } else {
-            shared.tokens.make(taken.topic, taken.group, item.offset, item.row.id, item.lease)
+            shared.tokens.make((taken.topic, taken.group, taken.placing), item.offset, item.row.id, item.lease)
         };
         deliveries.push(Delivery {
             message: Message { head, body: record.body },
@@ -700,7 +700,7 @@ fn read_page(
         }
         let row = &looked.row;
         let passes =
-            filter.state.map_or(looked.state != Some(MessageState::Settled), |state| looked.state == Some(state))
+            filter.state.is_none_or(|state| looked.state == Some(state))
                 && filter.id.is_none_or(|id| id.get() == row.id)
                 && tag.is_none_or(|tag| tag == row.tag)
                 && key.is_none_or(|key| key == row.key)
