@@ -200,6 +200,14 @@ fn what_a_recycled_file_held_before_is_never_read_again() {
         let reopened = open(&disk, &clock);
         assert_eq!((reopened.1.last, reopened.1.first_kept), (last, first));
         assert!(reopened.1.cut.is_empty(), "{:?}", reopened.1);
+        // The same again where the end lies in the midst of what an earlier use wrote.
+        let mut reopened = reopened.0;
+        append(&mut reopened, &clock, 5, 1_000 + round as usize * 300);
+        let last = reopened.last_lsn();
+        drop(reopened);
+        let reopened = open(&disk, &clock);
+        assert_eq!(reopened.1.last, last);
+        assert!(reopened.1.cut.is_empty(), "{:?}", reopened.1);
         log = reopened.0;
     }
     assert!(rounds >= 3, "{rounds}");

@@ -389,6 +389,36 @@ fn any_single_operation_may_fail_and_nothing_synced_is_lost() {
 }
 
 #[test]
+fn a_spare_that_is_also_a_segment_is_not_written_to() {
+    let clock = clock();
+    let (disk, _) = two_segments(&clock);
+    // What a power cut may leave of a rename: both names. The numbers make it the first choice.
+    disk.hard_link(&segment(11), &log_dir().join("spare-99.seg")).unwrap();
+    disk.hard_link(&segment(1), &log_dir().join("spare-98.seg")).unwrap();
+    for _ in 0..3 {
+        let (mut log, report, mirror) = open(&disk, &clock);
+        assert_eq!((report.last.get(), mirror.entries.len()), (log.last_lsn().get(), report.last.get() as usize));
+        assert!(mirror.locs.values().all(|loc| log.reader().read(*loc).is_ok()));
+        roll(&mut log, &clock);
+        append(&mut log, &clock, 1, 500);
+    }
+    assert!(!disk.exists(&log_dir().join("spare-99.seg")).unwrap());
+}
+
+#[test]
+fn after_a_clean_stop_the_keeper_rests_and_readers_go_on() {
+    let (disk, clock) = (new_disk(1), clock());
+    let (mut log, _, _) = open(&disk, &clock);
+    let loc = append(&mut log, &clock, 1, 500).2.unwrap();
+    let (keeper, reader) = (log.keeper(), log.reader());
+    stop(log, &disk);
+    let before = disk.files();
+    assert_eq!(keeper.step(clock.boot()).unwrap(), windlass::log::Step::Idle);
+    assert!(reader.read(loc).is_ok());
+    assert_eq!(disk.files(), before);
+}
+
+#[test]
 fn after_a_fatal_error_the_log_refuses_everything() {
     let (disk, clock) = (new_disk(1), clock());
     let (mut log, _, _) = open(&disk, &clock);
