@@ -1,6 +1,8 @@
 //! What a log does on a disk that behaves: round trips, golden bytes, rolling, dropping, recycling,
 //! full disks and links.
 
+#![allow(clippy::unwrap_used)]
+
 mod log_rig;
 
 use std::path::Path;
@@ -311,6 +313,60 @@ fn a_place_that_holds_no_record_is_an_error_and_no_allocation() {
     }
     assert!(disk.flip(&log_dir().join("00000000000000000001.seg"), loc.position as usize + 100, 1));
     assert!(matches!(reader.read(loc), Err(ReadError::NoRecord(_))));
+}
+
+#[test]
+fn readers_with_a_pin_are_never_cheated_by_recycling() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (disk, clock) = (new_disk(1), clock());
+    let mut options = options();
+    options.drop_keep = Duration::ZERO;
+    let (mut log, _) = try_open(&disk, &clock, options, None, &mut Mirror::default()).unwrap();
+    let (keeper, reader, over) = (log.keeper(), log.reader(), AtomicBool::new(false));
+    let (places, arrivals) = std::sync::mpsc::sync_channel(64);
+    let (recycled, read, gone) = std::thread::scope(|threads| {
+        let keeping = threads.spawn(|| {
+            let mut recycled = 0;
+            while !over.load(Ordering::SeqCst) {
+                recycled += u64::from(keeper.step(clock.boot()).unwrap() == Step::Recycled);
+                std::thread::yield_now();
+            }
+            recycled
+        });
+        let reading = threads.spawn(|| {
+            let (mut read, mut gone) = (0, 0);
+            for (loc, tag) in arrivals {
+                let loc: windlass::log::Loc = loc;
+                let Some(pin) = reader.pin(loc.segment) else {
+                    gone += 1;
+                    continue;
+                };
+                for _ in 0..3 {
+                    assert_eq!(reader.read(loc).unwrap().body, body_of(tag, 6_000));
+                }
+                drop(pin);
+                read += 1;
+            }
+            (read, gone)
+        });
+        for tag in 0..1_500 {
+            while !log.fits(6_200) {
+                // The keeper may be a moment behind.
+                if log.roll(&head_of(log.last_lsn().get()), Urgency::Essential).is_err() {
+                    std::thread::yield_now();
+                }
+                log.drop_front(log.active_segment());
+            }
+            let loc = append(&mut log, &clock, tag, 6_000).2.unwrap();
+            log.sync().unwrap();
+            places.send((loc, tag)).unwrap();
+        }
+        drop(places);
+        let (read, gone) = reading.join().unwrap();
+        over.store(true, Ordering::SeqCst);
+        (keeping.join().unwrap(), read, gone)
+    });
+    assert!(recycled > 20 && read > 100, "{recycled} recycled, {read} read, {gone} gone");
 }
 
 #[test]

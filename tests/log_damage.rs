@@ -1,6 +1,8 @@
 //! Torn or damaged? What recovery cuts, what it refuses, what it does with a copy, and that every single
 //! operation of a run may fail without a synced entry being lost.
 
+#![allow(clippy::unwrap_used)]
+
 mod log_rig;
 
 use std::collections::BTreeMap;
@@ -217,9 +219,9 @@ fn a_copy_with_a_gap_is_cut_there_and_an_original_is_damaged() {
 fn find_frame_end(disk: &SimDisk, lsn: u64) -> usize {
     let bytes = disk.dump(&segment(1)).unwrap();
     let magic = [0xf7, b'W', b'L', 0xf2];
-    let starts = (0..bytes.len() - 4).filter(|at| bytes[*at..at + 4] == magic);
+    let mut starts = (0..bytes.len() - 4).filter(|at| bytes[*at..at + 4] == magic);
     // The head frame is the first one, then one frame per entry.
-    starts.skip(1 + lsn as usize).next().unwrap()
+    starts.nth(1 + lsn as usize).unwrap()
 }
 
 #[test]
