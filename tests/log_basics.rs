@@ -315,6 +315,15 @@ fn a_place_that_holds_no_record_is_an_error_and_no_allocation() {
     assert!(matches!(reader.read(loc), Err(ReadError::NoRecord(_))));
 }
 
+/// Ends the keeper's thread also when the test fails.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn readers_with_a_pin_are_never_cheated_by_recycling() {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -349,6 +358,7 @@ fn readers_with_a_pin_are_never_cheated_by_recycling() {
             }
             (read, gone)
         });
+        let ending = Over(&over);
         for tag in 0..1_500 {
             while !log.fits(6_200) {
                 // The keeper may be a moment behind.
@@ -363,7 +373,7 @@ fn readers_with_a_pin_are_never_cheated_by_recycling() {
         }
         drop(places);
         let (read, gone) = reading.join().unwrap();
-        over.store(true, Ordering::SeqCst);
+        drop(ending);
         (keeping.join().unwrap(), read, gone)
     });
     assert!(recycled > 20 && read > 100, "{recycled} recycled, {read} read, {gone} gone");
