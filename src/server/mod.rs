@@ -161,8 +161,9 @@ async fn converse(front: &Front, router: Router, mut draining: watch::Receiver<(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // Paced does this, and tells a slow head from an idle connection.
-        .header_read_timeout(None)
+        // Paced tells a slow head from an idle connection and is always earlier. But only with a time-out of
+        // its own does hyper look at the stream after an answer, which is what starts Paced's.
+        .header_read_timeout(bounds.idle_timeout + bounds.header_timeout)
         .max_header_size(bounds.header_bytes_max)
         .serve_connection(io, service);
     tokio::pin!(connection);
