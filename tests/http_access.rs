@@ -157,7 +157,8 @@ fn another_account_sees_and_changes_nothing() {
     let own_hex = account_hex(&AccountName::parse("own").expect("a name"));
     for target in targets.iter().filter(|target| target.cloudflare && target.names_topic) {
         let path = target.path.replace(&own_hex, &hex);
-        let reply = rig.ask(&target.method, &path).token(&foreign).body("{\"body\":1,\"messages\":[{\"body\":1}]}").send();
+        let reply =
+            rig.ask(&target.method, &path).token(&foreign).body("{\"body\":1,\"messages\":[{\"body\":1}]}").send();
         assert_eq!(reply.status, 404, "{} {path}: {}", target.method, reply.text());
     }
 }

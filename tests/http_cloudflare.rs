@@ -250,6 +250,8 @@ fn what_cannot_be_pushed_has_its_own_code() {
         (json!({}), 10207),
         (json!({"messages": []}), 10206),
         (json!({"messages": vec![json!({"body": 1}); 101]}), 10206),
+        (json!({"messages": vec![json!({"body": 1}); 10_000]}), 10206),
+        (json!({"messages": 5}), 10207),
         (json!({"messages": [{"body": 1}], "delay_seconds": 86_401}), 10202),
         (json!({"messages": [{"body": 1}], "delay_seconds": -1}), 10202),
         (json!({"messages": [{"body": 1}, {"body": 1, "delay_seconds": 1.5}]}), 10203),

@@ -102,6 +102,7 @@ fn a_batch_is_published_whole_or_not_at_all() {
     assert_eq!(published["messages"][1]["offset"], 1);
     for (request, status) in [
         (json!({"messages": []}), 422),
+        (json!({"messages": vec![json!({}); 10_001]}), 422),
         (json!({}), 400),
         (json!({"messages": [{"body": "good"}, {}]}), 400),
         (json!({"messages": [{"body": "good"}, {"body": "a", "body_base64": ""}]}), 400),

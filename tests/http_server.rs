@@ -139,6 +139,26 @@ fn a_body_too_large_too_slow_or_broken_off_leaves_nothing() {
 }
 
 #[test]
+fn bodies_share_the_memory_there_is_and_give_it_back() {
+    let rig = Rig::start_with(|config| {
+        config.limits.body_bytes_max = 100_000;
+        config.http.buffer_bytes_max = 150_000;
+    });
+    rig.post("/api/windlass/v1/topics", &json!({"name": "t"})).expect(201);
+    let messages = "/api/windlass/v1/topics/t/messages";
+    let mut held = rig.connect();
+    write(&mut held, &format!("POST {messages} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n"));
+    held.write_all(&[0; 99_999]).expect("the server reads");
+    let publish = || rig.ask("POST", messages).body(vec![0; 60_000]).send();
+    let refused = (0..20_000).map(|_| publish()).find(|reply| reply.status != 201).expect("no room is left");
+    refused.expect_problem(503, "busy");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    held.write_all(&[0]).expect("the server reads");
+    assert_eq!(Reply::read(&mut held).status, 201);
+    publish().expect(201);
+}
+
+#[test]
 fn connections_above_the_bound_are_told_so() {
     let rig = Rig::start_with(|config| config.http.connections_max = 2);
     let mut held: Vec<TcpStream> = (0..2)

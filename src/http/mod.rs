@@ -5,6 +5,7 @@
 
 mod around;
 mod auth;
+mod bounded;
 mod call;
 mod cloudflare;
 mod edge;

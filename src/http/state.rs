@@ -4,12 +4,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use crate::access::SealingKey;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::meters::Meters;
 use crate::model::AccessId;
+
+/// Bytes that a unit of [`Front::body_room`] stands for.
+pub(super) const BODY_UNIT: usize = 1 << 10;
 
 /// Who can reach the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub struct Front {
     pub exposure: Exposure,
     /// Counters of requests and connections.
     pub meters: Meters,
+    /// Room for the bodies of requests, in units of [`BODY_UNIT`].
+    pub(super) body_room: Arc<Semaphore>,
     stopping: AtomicBool,
     waiting: WaitingPulls,
     /// Head of the ids of requests, drawn at the start.
@@ -50,6 +57,7 @@ impl Front {
         sealing: SealingKey,
         exposure: Exposure,
     ) -> Arc<Self> {
+        let body_units = config.http.buffer_bytes_max.div_ceil(BODY_UNIT);
         let requests_prefix = (clock.random() >> 96) as u32;
         Arc::new(Self {
             engine,
@@ -58,6 +66,7 @@ impl Front {
             sealing,
             exposure,
             meters: Meters::default(),
+            body_room: Arc::new(Semaphore::new(body_units.min(Semaphore::MAX_PERMITS))),
             stopping: AtomicBool::new(false),
             waiting: WaitingPulls::default(),
             requests_prefix,
