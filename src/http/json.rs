@@ -51,9 +51,10 @@ fn told(error: &serde_json::Error, pointer: String) -> JsonError {
     use serde_json::error::Category;
     match error.classify() {
         Category::Data => {
-            let message = without_input(&error.to_string());
-            // Only `Bounded` says so.
-            if message.starts_with("expected a list of at most") {
+            let text = error.to_string();
+            let message = without_input(&text);
+            // Only `Bounded` says both.
+            if text.starts_with("invalid length") && message.starts_with("expected a list of at most") {
                 JsonError::TooMany { pointer, message }
             } else {
                 JsonError::Shape { pointer, message }

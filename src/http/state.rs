@@ -57,7 +57,6 @@ impl Front {
         sealing: SealingKey,
         exposure: Exposure,
     ) -> Arc<Self> {
-        let body_units = config.http.buffer_bytes_max.div_ceil(BODY_UNIT);
         let requests_prefix = (clock.random() >> 96) as u32;
         Arc::new(Self {
             engine,
@@ -66,12 +65,18 @@ impl Front {
             sealing,
             exposure,
             meters: Meters::default(),
-            body_room: Arc::new(Semaphore::new(body_units.min(Semaphore::MAX_PERMITS))),
+            body_room: Arc::new(Semaphore::new(body_units(&config))),
             stopping: AtomicBool::new(false),
             waiting: WaitingPulls::default(),
             requests_prefix,
             requests: AtomicU64::new(0),
         })
+    }
+
+    /// Bytes of request bodies in memory now, rounded up.
+    pub fn body_bytes(&self) -> usize {
+        let units = body_units(&self.config);
+        units.saturating_sub(self.body_room.available_permits()) * BODY_UNIT
     }
 
     /// From now on, probes are told that the server is stopping.
@@ -99,6 +104,10 @@ impl Front {
         *count += 1;
         Some(WaitingPull { front: Arc::clone(self), id: id.clone() })
     }
+}
+
+fn body_units(config: &Config) -> usize {
+    config.http.buffer_bytes_max.div_ceil(BODY_UNIT).min(Semaphore::MAX_PERMITS)
 }
 
 /// Waiting pulls per credential; those with none are not in it.
