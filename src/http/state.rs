@@ -57,6 +57,7 @@ impl Front {
         sealing: SealingKey,
         exposure: Exposure,
     ) -> Arc<Self> {
+        let body_room = Arc::new(Semaphore::new(body_units(&config)));
         let requests_prefix = (clock.random() >> 96) as u32;
         Arc::new(Self {
             engine,
@@ -65,7 +66,7 @@ impl Front {
             sealing,
             exposure,
             meters: Meters::default(),
-            body_room: Arc::new(Semaphore::new(body_units(&config))),
+            body_room,
             stopping: AtomicBool::new(false),
             waiting: WaitingPulls::default(),
             requests_prefix,
