@@ -285,6 +285,30 @@ macro_rules! suite {
                 counts_of_a_topic_are_of_what_is_kept,
                 the_status_tells_totals_and_counts,
             }
+            rules! { decided:
+                a_nacked_token_counts_as_lapsed_and_free,
+                a_token_of_before_a_seek_is_not_free_when_a_later_lease_lapses,
+                a_lease_given_again_to_an_old_token_carries_no_newer_handle,
+                a_lease_given_again_by_its_handle_keeps_it,
+                a_handle_of_before_a_seek_is_unknown,
+                an_auto_ack_stays_under_the_cap_in_each_batch,
+                a_full_batch_leaves_the_tags_behind_it_unlooked_at,
+                at_the_cap_no_tag_is_passed_over,
+                a_withheld_message_is_judged_by_the_filter_of_the_pull_that_looks,
+                in_strict_order_a_returned_message_the_pull_does_not_want_blocks_it,
+                a_publish_delay_does_not_hold_up_its_key,
+                a_superseded_message_in_flight_is_nobody_elses,
+                a_delayed_message_supersedes_at_its_publish,
+                a_superseded_message_may_be_buried,
+                leases_that_lapse_in_one_sweep_are_buried_by_deadline_then_offset,
+                a_lapse_comes_before_a_trim,
+                dead_letter_topics_are_made_beyond_the_limit,
+                a_topic_may_not_take_the_name_of_its_dead_letters,
+                a_pull_for_a_full_batch_holds_up_nobody_behind_it,
+                a_waiting_pull_passes_over_what_it_does_not_want,
+                a_settled_message_shows_no_attempts,
+                a_message_larger_than_its_topic_may_keep_goes_at_once,
+            }
         }
     };
 }

@@ -4,6 +4,7 @@
 pub mod admin;
 mod bench;
 pub mod dead;
+pub mod decided;
 pub mod delay;
 pub mod handles;
 pub mod ordering;

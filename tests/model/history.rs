@@ -197,7 +197,7 @@ fn at() -> impl Strategy<Value = At> {
 
 fn draft() -> impl Strategy<Value = Draft> {
     let body = prop_oneof![3 => "[a-d]", 1 => "[a-z]{0,12}"];
-    (body, of(0..3u8), of(0..3u8), weighted(0.3, delay()), weighted(0.2, 0..3u8), weighted(0.2, Just(()))).prop_map(
+    (body, of(0..3u8), of(0..3u8), weighted(0.3, delay()), weighted(0.3, 0..2u8), weighted(0.2, Just(()))).prop_map(
         |(body, key, tag, delay, idempotency_key, property)| Draft {
             body,
             key,
@@ -324,7 +324,7 @@ fn ordering() -> impl Strategy<Value = Ordering> {
 }
 
 fn compaction() -> impl Strategy<Value = Compaction> {
-    prop_oneof![4 => Just(Compaction::None), 1 => Just(Compaction::LatestPerKey)]
+    prop_oneof![2 => Just(Compaction::None), 1 => Just(Compaction::LatestPerKey)]
 }
 
 fn topic_settings() -> impl Strategy<Value = TopicSettings> {
@@ -334,7 +334,7 @@ fn topic_settings() -> impl Strategy<Value = TopicSettings> {
             delay: delay.unwrap_or_default(),
             ordering,
             compaction,
-            idempotency_window: Duration::from_secs(20),
+            idempotency_window: Duration::from_secs(5),
             ..TopicSettings::default()
         },
     )
