@@ -1,7 +1,7 @@
 //! The HTTP front: bytes to words of `model`, errors to the status and body of each dialect.
 //!
 //! To add a dialect: a module with a router, an envelope and an authenticator, and a line in
-//! [`owner_of`] for the paths it owns.
+//! `owner_of` for the paths it owns.
 
 mod around;
 mod auth;
