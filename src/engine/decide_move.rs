@@ -55,7 +55,7 @@ impl Writer {
     }
 
     /// The topic's sums below `offset`; `Err`: this block is not in memory.
-    fn sums_at(&self, topic: TopicNo, offset: u64) -> Result<Sums, u64> {
+    pub(super) fn sums_at(&self, topic: TopicNo, offset: u64) -> Result<Sums, u64> {
         let topic = &self.state.topics[&topic];
         if offset <= topic.head {
             return Ok(topic.head_plain);
@@ -126,7 +126,7 @@ impl Writer {
         let to = delayed.first().map_or(first, |delayed| first.min(*delayed));
         let gone = self.state.gone_ahead(of_topic, progress.cursor);
         let report = SeekReport {
-            from: Offset::new(state.floor()),
+            from: Offset::new(state.progress.cursor),
             to: Offset::new(to),
             pending_dropped: (state.pending_len() - state.unstarted_len()) as u64,
             ahead: pending.len() as u64 + delayed.len() as u64 + of_topic.plain.since(progress.plain).since(gone).count,

@@ -5,7 +5,7 @@ use crate::engine::entry::{GroupNo, PendingState, Sums, TopicNo};
 use crate::engine::rows::{BLOCK_ROWS, Found, Row, block_of};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{Counts, GroupStatus, LookupError, MessageState, Status, TopicStatus};
-use crate::model::{AccountName, GroupName, GroupRef, Millis, TopicRef};
+use crate::model::{AccountName, GroupName, GroupRef, Millis, Start, TopicRef};
 
 impl Writer {
     /// A page of live rows, from an offset on: the rest of one block.
@@ -112,8 +112,16 @@ impl Writer {
         if group.counts_nothing() {
             return Counts::default();
         }
-        let ahead = topic.plain.since(group.progress.plain).since(group.gone_ahead);
-        let returned = (group.ready_len() + group.unstarted_len() + group.withheld_len()) as u64;
+        let (below, gone, unstarted) = match group.start() {
+            // Without a position it counts as if it stood at its start.
+            Start::Offset(start) if !group.progress.positioned && start.get() > group.progress.cursor => {
+                let below = self.sums_at(group.disk.topic, start.get()).unwrap_or(group.progress.plain);
+                (below, self.state.gone_ahead(topic, start.get()), 0)
+            }
+            _ => (group.progress.plain, group.gone_ahead, group.unstarted_len()),
+        };
+        let ahead = topic.plain.since(below).since(gone);
+        let returned = (group.ready_len() + unstarted + group.withheld_len()) as u64;
         let oldest_pending = group.pendings().next().map(|(_, pending)| pending.row.published_at());
         let oldest_ahead = self.first_live(group.disk.topic, group.progress.cursor);
         let oldest_delayed = topic
