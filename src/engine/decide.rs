@@ -188,7 +188,9 @@ impl Writer {
         if let Some(name) = &patch.name
             && groups().any(|group| group.settings.dead_letter.as_ref() == Some(name))
         {
-            return Err(SettingsError { field: "name", rule: "another than the dead-letter topic of its groups" }.into());
+            return Err(
+                SettingsError { field: "name", rule: "another than the dead-letter topic of its groups" }.into()
+            );
         }
         if let Some(name) = patch.name.as_ref().filter(|name| **name != state.name)
             && self.find(account, &TopicRef::Name(name.clone())).is_ok()
@@ -202,7 +204,11 @@ impl Writer {
         if settings.compaction != state.settings.compaction && self.topic_counts(no).unsettled() > 0 {
             return Err(UpdateTopicError::InUse { field: "compaction", why: "the topic has messages" });
         }
-        let mut disk = state.disk.clone();
+        if settings.idempotency_window != state.settings.idempotency_window {
+            // A wider window revives nothing that the old one let go.
+            self.expire_keys(no, usize::MAX);
+        }
+        let mut disk = self.state.topics[&no].disk.clone();
         if let Some(name) = &patch.name {
             name.as_str().clone_into(&mut disk.name);
         }

@@ -71,7 +71,13 @@ impl Writer {
     }
 
     /// Where a group placed at `start` stands, and what is pending for it there.
-    pub(super) fn placed(&self, no: TopicNo, start: Start, positioned: bool, placing: u32) -> (Progress, Vec<PendingDisk>) {
+    pub(super) fn placed(
+        &self,
+        no: TopicNo,
+        start: Start,
+        positioned: bool,
+        placing: u32,
+    ) -> (Progress, Vec<PendingDisk>) {
         let at = self.resolve(no, start);
         let cursor = self.cursor_at(no, start);
         let plain = self.sums_at(no, cursor).unwrap_or_default();

@@ -186,7 +186,16 @@ impl Writer {
         segments.sort_unstable();
         segments.dedup();
         let pins = segments.into_iter().filter_map(|segment| self.reader.pin(segment)).collect();
-        Taken { topic, group, placing: self.state.groups[&group].progress.placing, items, lease, counts, pins, auto_ack: work.auto_ack }
+        Taken {
+            topic,
+            group,
+            placing: self.state.groups[&group].progress.placing,
+            items,
+            lease,
+            counts,
+            pins,
+            auto_ack: work.auto_ack,
+        }
     }
 
     // ---- waiting ----

@@ -85,7 +85,10 @@ impl Writer {
             let outcome = match name {
                 LeaseName::Forged => SettleOutcome::Unknown,
                 LeaseName::Token { topic: of, group, placing, offset, id, lease } => {
-                    if *of != topic || only.is_some_and(|only| only != *group) || self.was_placed_since(*group, *placing) {
+                    if *of != topic
+                        || only.is_some_and(|only| only != *group)
+                        || self.was_placed_since(*group, *placing)
+                    {
                         SettleOutcome::Unknown
                     } else {
                         self.settle_one(&mut gathered, (*group, *offset, *id, *lease), action, work.lateness)

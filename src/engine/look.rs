@@ -5,7 +5,7 @@ use crate::engine::entry::{GroupNo, PendingState, Sums, TopicNo};
 use crate::engine::rows::{BLOCK_ROWS, Found, Row, block_of};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{Counts, GroupStatus, LookupError, MessageState, Status, TopicStatus};
-use crate::model::{AccountName, GroupName, GroupRef, Millis, Start, TopicRef};
+use crate::model::{AccountName, GroupName, GroupRef, Millis, TopicRef};
 
 impl Writer {
     /// A page of live rows, from an offset on: the rest of one block.
@@ -63,6 +63,7 @@ impl Writer {
         };
         let pending = group.pending(offset);
         let state = match pending.map(|pending| pending.state) {
+            _ if offset < group.counts_from() => MessageState::Settled,
             Some(PendingState::Leased { .. }) => MessageState::InFlight,
             Some(PendingState::Waiting { .. }) => MessageState::Delayed,
             Some(PendingState::Ready | PendingState::Withheld) => MessageState::Ready,
@@ -109,31 +110,43 @@ impl Writer {
     pub(super) fn group_counts(&self, no: GroupNo) -> Counts {
         let group = &self.state.groups[&no];
         let topic = &self.state.topics[&group.disk.topic];
-        if group.counts_nothing() {
-            return Counts::default();
-        }
-        let (below, gone, unstarted) = match group.start() {
-            // Without a position it counts as if it stood at its start.
-            Start::Offset(start) if !group.progress.positioned && start.get() > group.progress.cursor => {
-                let below = self.sums_at(group.disk.topic, start.get()).unwrap_or(group.progress.plain);
-                (below, self.state.gone_ahead(topic, start.get()), 0)
-            }
-            _ => (group.progress.plain, group.gone_ahead, group.unstarted_len()),
+        let from = group.counts_from();
+        let cursor = group.progress.cursor.max(from).min(topic.tail());
+        let (below, gone) = if cursor == group.progress.cursor {
+            (group.progress.plain, group.gone_ahead)
+        } else {
+            let below = self.sums_at(group.disk.topic, cursor).unwrap_or(group.progress.plain);
+            (below, self.state.gone_ahead(topic, cursor))
         };
         let ahead = topic.plain.since(below).since(gone);
-        let returned = (group.ready_len() + unstarted + group.withheld_len()) as u64;
-        let oldest_pending = group.pendings().next().map(|(_, pending)| pending.row.published_at());
-        let oldest_ahead = self.first_live(group.disk.topic, group.progress.cursor);
+        let mut untaken = (group.untaken, group.due_untaken);
+        let mut pending =
+            (group.pending_bytes(), (group.ready_len() + group.unstarted_len() + group.withheld_len()) as u64);
+        if from > 0 {
+            untaken = (Sums::default(), 0);
+            for (_, due, bytes) in topic.delayed.by_offset().filter(|(offset, ..)| *offset >= from) {
+                untaken.0.count += 1;
+                untaken.0.bytes += u64::from(bytes);
+                untaken.1 += u64::from(due <= self.state.matured_to);
+            }
+            pending = (0, 0);
+            for (_, kept) in group.pendings_from(from) {
+                pending.0 += u64::from(kept.row.body_bytes);
+                pending.1 += 1;
+            }
+        }
+        let oldest_pending = group.pendings_from(from).next().map(|(_, pending)| pending.row.published_at());
+        let oldest_ahead = self.first_live(group.disk.topic, cursor);
         let oldest_delayed = topic
             .delayed
             .by_offset()
-            .find(|(offset, due, _)| (*due, *offset) > group.progress.due && *offset >= group.first_delayed())
+            .find(|(offset, due, _)| (*due, *offset) > group.progress.due && *offset >= group.first_delayed().max(from))
             .and_then(|(offset, ..)| published_at(topic, offset));
         Counts {
-            ready: returned + group.due_untaken + ahead.count,
+            ready: pending.1 + untaken.1 + ahead.count,
             in_flight: group.leased_len() as u64,
-            delayed: group.waiting_len() as u64 + group.untaken.count.saturating_sub(group.due_untaken),
-            bytes: group.pending_bytes() + group.untaken.bytes + ahead.bytes,
+            delayed: group.waiting_len() as u64 + untaken.0.count.saturating_sub(untaken.1),
+            bytes: pending.0 + untaken.0.bytes + ahead.bytes,
             oldest: [oldest_pending, oldest_ahead, oldest_delayed].into_iter().flatten().min().map(Millis::new),
         }
     }
@@ -155,8 +168,7 @@ impl Writer {
     pub(super) fn topic_counts(&self, no: TopicNo) -> Counts {
         let topic = &self.state.topics[&no];
         let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
-        let lowest =
-            if topic.keeps_settled() { None } else { groups().min_by_key(|group| group.progress.cursor) };
+        let lowest = if topic.keeps_settled() { None } else { groups().min_by_key(|group| group.progress.cursor) };
         let (cursor, below, gone) = match lowest {
             Some(group) => (group.progress.cursor, group.progress.plain, group.gone_ahead),
             None => (topic.head, topic.head_plain, topic.gone_from_block(block_of(topic.head))),
@@ -204,7 +216,10 @@ impl Writer {
                 let group = &self.state.groups[&no];
                 GroupStatus {
                     group: GroupName::parse(&group.disk.name).ok(),
-                    waiting: self.waiters.get(&no).map_or(0, |all| all.iter().filter(|one| !one.reply.is_closed()).count() as u64),
+                    waiting: self
+                        .waiters
+                        .get(&no)
+                        .map_or(0, |all| all.iter().filter(|one| !one.reply.is_closed()).count() as u64),
                     counts: self.group_counts(no),
                     ..group.totals.clone()
                 }

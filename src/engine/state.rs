@@ -266,6 +266,7 @@ impl State {
         }
         let Some(topic) = self.topics.get_mut(&disk.topic) else { return };
         topic.groups.push(disk.no);
+        topic.dirty = true;
         self.groups.insert(disk.no, fresh);
     }
 
@@ -286,6 +287,7 @@ impl State {
         self.deleted_groups.push(no);
         if let Some(topic) = self.topics.get_mut(&topic_no) {
             topic.groups.retain(|other| *other != no);
+            topic.dirty = true;
         }
         self.drop_taken_delayed(topic_no);
     }
@@ -351,7 +353,8 @@ impl State {
             let mut pending = match group.pending(*offset) {
                 Some(pending) => pending.clone(),
                 None => {
-                    let row = find_row(topic, *offset, loader).unwrap_or_else(|| Row::from_disk(&RowDisk::unknown(), Sums::default()));
+                    let row = find_row(topic, *offset, loader)
+                        .unwrap_or_else(|| Row::from_disk(&RowDisk::unknown(), Sums::default()));
                     Pending { row, attempt: 0, lease: 0, handle: 0, state: *state, superseded: false, said_at: lsn }
                 }
             };
@@ -435,6 +438,7 @@ impl State {
         if offset < topic.head || !topic.rows.mark_gone(offset) {
             return;
         }
+        topic.dirty = true;
         if item.delayed {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
         } else {
@@ -555,6 +559,7 @@ impl State {
         if !topic.compacts() && topic.gone.is_empty() {
             return;
         }
+        let compacts = topic.compacts();
         topic.gone.clear();
         topic.keys.clear();
         for block in block_of(topic.head)..topic.tail().div_ceil(BLOCK_ROWS) {
@@ -562,7 +567,7 @@ impl State {
             let first = block * BLOCK_ROWS;
             for offset in first.max(topic.head)..(first + BLOCK_ROWS).min(topic.tail()) {
                 match topic.rows.get(offset) {
-                    Found::Row(row) if row.key != 0 && topic.settings.compaction != crate::model::Compaction::None => {
+                    Found::Row(row) if row.key != 0 && row.moved_at == 0 && compacts => {
                         let newest = GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 };
                         topic.keys.insert(row.key, newest);
                     }
@@ -702,10 +707,14 @@ impl GroupState {
         self.progress.start
     }
 
-    /// It has no position yet and will start at the tail: it counts nothing, but holds everything, because
-    /// its first pull may choose another start.
-    pub fn counts_nothing(&self) -> bool {
-        !self.progress.positioned && self.start() == Start::Tail
+    /// The first offset that counts for the group. Without a position it counts as if it stood at its
+    /// start, but holds everything, because its first pull may choose another start.
+    pub fn counts_from(&self) -> u64 {
+        match self.start() {
+            Start::Tail if !self.progress.positioned => u64::MAX,
+            Start::Offset(start) if !self.progress.positioned => start.get(),
+            _ => 0,
+        }
     }
 }
 
