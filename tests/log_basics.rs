@@ -1,6 +1,8 @@
 //! What a log does on a disk that behaves: round trips, golden bytes, rolling, dropping, recycling,
 //! full disks and links.
 
+#![allow(clippy::unwrap_used)]
+
 mod log_rig;
 
 use std::path::Path;
@@ -200,6 +202,14 @@ fn what_a_recycled_file_held_before_is_never_read_again() {
         let reopened = open(&disk, &clock);
         assert_eq!((reopened.1.last, reopened.1.first_kept), (last, first));
         assert!(reopened.1.cut.is_empty(), "{:?}", reopened.1);
+        // The same again where the end lies in the midst of what an earlier use wrote.
+        let mut reopened = reopened.0;
+        append(&mut reopened, &clock, 5, 1_000 + round as usize * 300);
+        let last = reopened.last_lsn();
+        drop(reopened);
+        let reopened = open(&disk, &clock);
+        assert_eq!(reopened.1.last, last);
+        assert!(reopened.1.cut.is_empty(), "{:?}", reopened.1);
         log = reopened.0;
     }
     assert!(rounds >= 3, "{rounds}");
@@ -303,6 +313,70 @@ fn a_place_that_holds_no_record_is_an_error_and_no_allocation() {
     }
     assert!(disk.flip(&log_dir().join("00000000000000000001.seg"), loc.position as usize + 100, 1));
     assert!(matches!(reader.read(loc), Err(ReadError::NoRecord(_))));
+}
+
+/// Ends the keeper's thread also when the test fails.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn readers_with_a_pin_are_never_cheated_by_recycling() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (disk, clock) = (new_disk(1), clock());
+    let mut options = options();
+    options.drop_keep = Duration::ZERO;
+    let (mut log, _) = try_open(&disk, &clock, options, None, &mut Mirror::default()).unwrap();
+    let (keeper, reader, over) = (log.keeper(), log.reader(), AtomicBool::new(false));
+    let (places, arrivals) = std::sync::mpsc::sync_channel(64);
+    let (recycled, read, gone) = std::thread::scope(|threads| {
+        let keeping = threads.spawn(|| {
+            let mut recycled = 0;
+            while !over.load(Ordering::SeqCst) {
+                recycled += u64::from(keeper.step(clock.boot()).unwrap() == Step::Recycled);
+                std::thread::yield_now();
+            }
+            recycled
+        });
+        let reading = threads.spawn(|| {
+            let (mut read, mut gone) = (0, 0);
+            for (loc, tag) in arrivals {
+                let loc: windlass::log::Loc = loc;
+                let Some(pin) = reader.pin(loc.segment) else {
+                    gone += 1;
+                    continue;
+                };
+                for _ in 0..3 {
+                    assert_eq!(reader.read(loc).unwrap().body, body_of(tag, 6_000));
+                }
+                drop(pin);
+                read += 1;
+            }
+            (read, gone)
+        });
+        let ending = Over(&over);
+        for tag in 0..1_500 {
+            while !log.fits(6_200) {
+                // The keeper may be a moment behind.
+                if log.roll(&head_of(log.last_lsn().get()), Urgency::Essential).is_err() {
+                    std::thread::yield_now();
+                }
+                log.drop_front(log.active_segment());
+            }
+            let loc = append(&mut log, &clock, tag, 6_000).2.unwrap();
+            log.sync().unwrap();
+            places.send((loc, tag)).unwrap();
+        }
+        drop(places);
+        let (read, gone) = reading.join().unwrap();
+        drop(ending);
+        (keeping.join().unwrap(), read, gone)
+    });
+    assert!(recycled > 20 && read > 100, "{recycled} recycled, {read} read, {gone} gone");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Torn or damaged? What recovery cuts, what it refuses, what it does with a copy, and that every single
 //! operation of a run may fail without a synced entry being lost.
 
+#![allow(clippy::unwrap_used)]
+
 mod log_rig;
 
 use std::collections::BTreeMap;
@@ -43,9 +45,15 @@ fn two_segments(clock: &Arc<ManualClock>) -> (SimDisk, Vec<usize>) {
     (disk, ends)
 }
 
+thread_local! {
+    /// Openings by this test so far: every test has a thread of its own.
+    static LIVES: std::cell::Cell<u64> = const { std::cell::Cell::new(1_000_000) };
+}
+
 fn open_with(disk: &SimDisk, options: Options) -> Result<(RecoveryReport, Mirror), OpenError> {
     // Another life has other random bits: a clock of the same seed would repeat names of temporary files.
-    let clock = Arc::new(ManualClock::new(0x5eed ^ disk.ops()));
+    let life = LIVES.with(|lives| lives.replace(lives.get() + 1));
+    let clock = Arc::new(ManualClock::new(life));
     let mut mirror = Mirror::default();
     try_open(disk, &clock, options, None, &mut mirror).map(|(_, report)| (report, mirror))
 }
@@ -211,9 +219,9 @@ fn a_copy_with_a_gap_is_cut_there_and_an_original_is_damaged() {
 fn find_frame_end(disk: &SimDisk, lsn: u64) -> usize {
     let bytes = disk.dump(&segment(1)).unwrap();
     let magic = [0xf7, b'W', b'L', 0xf2];
-    let starts = (0..bytes.len() - 4).filter(|at| bytes[*at..at + 4] == magic);
+    let mut starts = (0..bytes.len() - 4).filter(|at| bytes[*at..at + 4] == magic);
     // The head frame is the first one, then one frame per entry.
-    starts.skip(1 + lsn as usize).next().unwrap()
+    starts.nth(1 + lsn as usize).unwrap()
 }
 
 #[test]
@@ -245,7 +253,7 @@ fn a_copy_that_misses_its_front_or_is_damaged_in_the_middle_is_refused() {
 
 #[test]
 fn copies_taken_file_by_file_hold_all_that_was_synced_before() {
-    let (mut opened, mut cut) = (0, 0);
+    let (mut opened, mut cut, mut interrupted) = (0, 0, 0);
     for seed in 0..150u64 {
         let clock = Arc::new(ManualClock::new(seed));
         let mut dice = windlass::disk::sim::Dice::new(seed);
@@ -283,15 +291,39 @@ fn copies_taken_file_by_file_hold_all_that_was_synced_before() {
                 file.read_at((number * piece_bytes) as u64, piece).unwrap();
                 work(&mut log, &mut dice);
             }
-            copy.put(&path, bytes);
+            // As `cp` leaves it: in the page cache.
+            if !copy.exists(&log_dir()).unwrap() {
+                copy.create_dir(&log_dir()).unwrap();
+            }
+            copy.create(&path).unwrap().write_at(0, &bytes).unwrap();
         }
+        interrupted += interrupt_recovery(&copy, seed, before);
         let (report, mirror) = open_with(&copy, copy_options()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert!(report.last >= before, "seed {seed}");
         assert_eq!(mirror.entries.len() as u64, report.last.get(), "seed {seed}");
+        let (again, _) = open_with(&copy.crash(seed), options()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(again.last >= report.last, "seed {seed}: what the copy showed is durable");
         opened += 1;
         cut += u64::from(!report.cut.is_empty());
     }
-    assert!(opened == 150 && cut > 20, "{cut}");
+    assert!(opened == 150 && cut > 20 && interrupted > 50, "{cut} {interrupted}");
+}
+
+/// Opens a durable image of the copy, cuts the power on the way, and opens what is left.
+fn interrupt_recovery(copy: &SimDisk, seed: u64, before: Lsn) -> u64 {
+    let image = new_disk(seed);
+    for (path, bytes) in copy.files() {
+        image.put(&path, bytes);
+    }
+    image.fail(seed % 40, Fault::PowerOff);
+    let failed = open_with(&image, copy_options()).is_err();
+    for cut in 0..4 {
+        let after = image.crash(seed << 8 | cut);
+        let (report, mirror) = open_with(&after, copy_options()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(report.last >= before, "seed {seed}");
+        assert_eq!(mirror.entries.len() as u64, report.last.get(), "seed {seed}");
+    }
+    u64::from(failed)
 }
 
 /// Open, append, sync, roll, drop, recycle, stop, reopen. Answers what was synced when it stopped.
@@ -356,6 +388,36 @@ fn any_single_operation_may_fail_and_nothing_synced_is_lost() {
         }
     }
     assert!(stopped > ops * 3, "{stopped} of {ops}");
+}
+
+#[test]
+fn a_spare_that_is_also_a_segment_is_not_written_to() {
+    let clock = clock();
+    let (disk, _) = two_segments(&clock);
+    // What a power cut may leave of a rename: both names. The numbers make it the first choice.
+    disk.hard_link(&segment(11), &log_dir().join("spare-99.seg")).unwrap();
+    disk.hard_link(&segment(1), &log_dir().join("spare-98.seg")).unwrap();
+    for _ in 0..3 {
+        let (mut log, report, mirror) = open(&disk, &clock);
+        assert_eq!((report.last.get(), mirror.entries.len()), (log.last_lsn().get(), report.last.get() as usize));
+        assert!(mirror.locs.values().all(|loc| log.reader().read(*loc).is_ok()));
+        roll(&mut log, &clock);
+        append(&mut log, &clock, 1, 500);
+    }
+    assert!(!disk.exists(&log_dir().join("spare-99.seg")).unwrap());
+}
+
+#[test]
+fn after_a_clean_stop_the_keeper_rests_and_readers_go_on() {
+    let (disk, clock) = (new_disk(1), clock());
+    let (mut log, _, _) = open(&disk, &clock);
+    let loc = append(&mut log, &clock, 1, 500).2.unwrap();
+    let (keeper, reader) = (log.keeper(), log.reader());
+    stop(log, &disk);
+    let before = disk.files();
+    assert_eq!(keeper.step(clock.boot()).unwrap(), windlass::log::Step::Idle);
+    assert!(reader.read(loc).is_ok());
+    assert_eq!(disk.files(), before);
 }
 
 #[test]

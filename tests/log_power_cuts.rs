@@ -2,6 +2,8 @@
 //! in a row on one disk, recovery included: what was synced is there, in order, and nothing that was
 //! never written.
 
+#![allow(clippy::unwrap_used)]
+
 mod log_rig;
 
 use std::collections::BTreeMap;

@@ -48,6 +48,7 @@ keys! {
     value http.connections_max;
     bytes http.header_bytes_max;
     bytes http.request_bytes_max;
+    bytes http.buffer_bytes_max;
     value http.waiting_per_token_max;
     bytes log.segment_bytes;
     value log.drop_keep;

@@ -215,6 +215,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.http.request_bytes_max < config.limits.body_bytes_max {
         return refuse("http.request_bytes_max", "at least limits.body_bytes_max");
     }
+    if config.http.buffer_bytes_max < config.http.request_bytes_max {
+        return refuse("http.buffer_bytes_max", "at least http.request_bytes_max");
+    }
     if config.http.header_bytes_max < 8 << 10 || config.http.header_bytes_max > 1 << 20 {
         return refuse("http.header_bytes_max", "8 KiB to 1 MiB");
     }

@@ -54,6 +54,8 @@ pub struct Http {
     pub header_bytes_max: usize,
     /// Bytes of a request body.
     pub request_bytes_max: usize,
+    /// Bytes of request bodies in memory at once.
+    pub buffer_bytes_max: usize,
     /// Pulls that one credential may have waiting at once.
     pub waiting_per_token_max: usize,
 }
@@ -136,6 +138,7 @@ impl Default for Http {
             connections_max: 16_384,
             header_bytes_max: 32 << 10,
             request_bytes_max: 16 << 20,
+            buffer_bytes_max: 256 << 20,
             waiting_per_token_max: 10_000,
         }
     }

@@ -132,7 +132,7 @@ impl Setting for Duration {
     fn show(&self) -> String {
         let millis = self.as_millis();
         match millis {
-            _ if millis % 1_000 != 0 => format!("{millis} ms"),
+            _ if !millis.is_multiple_of(1_000) => format!("{millis} ms"),
             _ => format!("{} s", millis / 1_000),
         }
     }
@@ -161,8 +161,8 @@ impl<T: TryFrom<u64> + Copy + TryInto<u64>> Setting for Bytes<T> {
     fn show(&self) -> String {
         let bytes: u64 = self.0.try_into().unwrap_or(u64::MAX);
         match bytes {
-            _ if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
-            _ if bytes % (1 << 10) == 0 => format!("{} KiB", bytes >> 10),
+            _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+            _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
             _ => bytes.to_string(),
         }
     }

@@ -53,6 +53,39 @@ pub enum Command {
     Done(JobDone),
 }
 
+impl Command {
+    /// The topic it is about.
+    pub fn target(&self) -> Option<(&AccountName, &TopicRef)> {
+        match self {
+            Self::UpdateTopic(account, topic, ..)
+            | Self::DeleteTopic(account, topic, _)
+            | Self::Groups(account, topic, _)
+            | Self::UpdateGroup(account, topic, ..)
+            | Self::DeleteGroup(account, topic, ..)
+            | Self::Purge(account, topic, _)
+            | Self::Redrive(account, topic, ..)
+            | Self::Counts(account, topic, ..) => Some((account, topic)),
+            Self::CreateGroup(request, _) => Some((&request.account, &request.topic)),
+            Self::Publish(work, _) => Some((&work.account, &work.topic)),
+            Self::Pull(work, _) => Some((&work.account, &work.topic)),
+            Self::Settle(work, _) => Some((&work.account, &work.topic)),
+            Self::Look(work, _) => Some((&work.account, &work.topic)),
+            Self::Seek(work, _) => Some((&work.account, &work.topic)),
+            Self::Discard(request, _) => Some((&request.account, &request.topic)),
+            Self::Topic(..)
+            | Self::Topics(..)
+            | Self::Group(..)
+            | Self::CreateTopic(..)
+            | Self::Status(_)
+            | Self::PutAccess(..)
+            | Self::RevokeAccess(..)
+            | Self::Sweep(_)
+            | Self::Stop(_)
+            | Self::Done(_) => None,
+        }
+    }
+}
+
 /// A message ready to be appended.
 pub struct PreparedMessage {
     /// Encoded head of the record.
@@ -96,6 +129,8 @@ pub struct PullWork {
 pub struct Taken {
     pub topic: TopicNo,
     pub group: GroupNo,
+    /// The group's, for the tokens.
+    pub placing: u32,
     pub items: Vec<TakenItem>,
     pub lease: Duration,
     pub counts: Counts,
@@ -119,6 +154,7 @@ pub enum LeaseName {
     Token {
         topic: TopicNo,
         group: GroupNo,
+        placing: u32,
         offset: u64,
         id: u128,
         lease: u64,

@@ -1,8 +1,7 @@
 //! Decides commands that make, change and read topics, groups and credentials; hands on the others.
 
 use crate::engine::command::{Command, Reply};
-use crate::engine::entry::{AccessDisk, Entry, GroupDisk, GroupNo, Progress, TopicDisk, TopicNo};
-use crate::engine::group_state::GroupState;
+use crate::engine::entry::{AccessDisk, Entry, GroupDisk, GroupNo, TopicDisk, TopicNo};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{
     AccessError, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, LookupError, Position, UpdateGroupError,
@@ -185,6 +184,14 @@ impl Writer {
         let state = &self.state.topics[&no];
         let settings = patch.applied_to(&state.settings);
         settings.check()?;
+        let groups = || self.state.real_groups(no).map(|group| &self.state.groups[&group]);
+        if let Some(name) = &patch.name
+            && groups().any(|group| group.settings.dead_letter.as_ref() == Some(name))
+        {
+            return Err(
+                SettingsError { field: "name", rule: "another than the dead-letter topic of its groups" }.into()
+            );
+        }
         if let Some(name) = patch.name.as_ref().filter(|name| **name != state.name)
             && self.find(account, &TopicRef::Name(name.clone())).is_ok()
         {
@@ -197,7 +204,11 @@ impl Writer {
         if settings.compaction != state.settings.compaction && self.topic_counts(no).unsettled() > 0 {
             return Err(UpdateTopicError::InUse { field: "compaction", why: "the topic has messages" });
         }
-        let mut disk = state.disk.clone();
+        if settings.idempotency_window != state.settings.idempotency_window {
+            // A wider window revives nothing that the old one let go.
+            self.expire_keys(no, usize::MAX);
+        }
+        let mut disk = self.state.topics[&no].disk.clone();
         if let Some(name) = &patch.name {
             name.as_str().clone_into(&mut disk.name);
         }
@@ -281,7 +292,11 @@ impl Writer {
         disk.start = start_disk(start);
         let ghosts: Vec<GroupNo> =
             self.state.topics[&topic].groups.iter().copied().filter(|no| self.state.groups[no].disk.ghost).collect();
-        let (progress, pending) = self.placed(topic, start, matches!(request.position, Position::Now(_)));
+        // Without a position it holds what there is: its first pull may choose any start.
+        let (progress, pending) = match request.position {
+            Position::Now(_) => self.placed(topic, start, true, 1),
+            Position::FirstPull(_) => self.placed(topic, Start::Head, false, 1),
+        };
         self.emit(&Entry::GroupPut(disk));
         self.emit(&Entry::Placed { group: no, progress, pending });
         for ghost in ghosts {
@@ -418,12 +433,5 @@ fn start_disk(start: Start) -> (u8, u64) {
         Start::Tail => (1, 0),
         Start::Offset(offset) => (2, offset.get()),
         Start::Time(time) => (3, time.get()),
-    }
-}
-
-impl GroupState {
-    /// Where it stands, as a fact that says it has a position.
-    pub(super) fn positioned(&self) -> Progress {
-        Progress { positioned: true, ..self.progress }
     }
 }

@@ -42,7 +42,7 @@ impl Writer {
             return at;
         }
         let groups = state.groups.iter().map(|group| &self.state.groups[group]);
-        groups.map(|group| group.cursor_in(state.tail())).min().map_or(at, |lowest| at.max(lowest))
+        groups.map(|group| group.progress.cursor).min().map_or(at, |lowest| at.max(lowest))
     }
 
     /// The block that must be in memory to place a group there.
@@ -55,7 +55,7 @@ impl Writer {
     }
 
     /// The topic's sums below `offset`; `Err`: this block is not in memory.
-    fn sums_at(&self, topic: TopicNo, offset: u64) -> Result<Sums, u64> {
+    pub(super) fn sums_at(&self, topic: TopicNo, offset: u64) -> Result<Sums, u64> {
         let topic = &self.state.topics[&topic];
         if offset <= topic.head {
             return Ok(topic.head_plain);
@@ -71,11 +71,17 @@ impl Writer {
     }
 
     /// Where a group placed at `start` stands, and what is pending for it there.
-    pub(super) fn placed(&self, no: TopicNo, start: Start, positioned: bool) -> (Progress, Vec<PendingDisk>) {
+    pub(super) fn placed(
+        &self,
+        no: TopicNo,
+        start: Start,
+        positioned: bool,
+        placing: u32,
+    ) -> (Progress, Vec<PendingDisk>) {
         let at = self.resolve(no, start);
         let cursor = self.cursor_at(no, start);
         let plain = self.sums_at(no, cursor).unwrap_or_default();
-        let progress = Progress { cursor, plain, due: (0, 0), start: at, positioned };
+        let progress = Progress { cursor, plain, due: (0, 0), start: at, positioned, placing };
         let topic = &self.state.topics[&no];
         let mut pending: BTreeMap<u64, PendingDisk> = BTreeMap::new();
         if cursor > at {
@@ -117,14 +123,19 @@ impl Writer {
         if let Some(block) = self.block_needed_for(topic, work.to) {
             return Step::Need(Command::Seek(work, reply), topic, block);
         }
-        let (progress, pending) = self.placed(topic, work.to, true);
         let state = &self.state.groups[&group];
-        let tail = self.state.topics[&topic].tail();
+        let (progress, pending) = self.placed(topic, work.to, true, state.progress.placing + 1);
+        let first = pending.first().map_or(progress.cursor, |first| first.offset);
+        let of_topic = &self.state.topics[&topic];
+        let delayed = of_topic.delayed.by_offset().filter(|(offset, ..)| *offset >= progress.start);
+        let delayed: Vec<u64> = delayed.map(|(offset, ..)| offset).collect();
+        let to = delayed.first().map_or(first, |delayed| first.min(*delayed));
+        let gone = self.state.gone_ahead(of_topic, progress.cursor);
         let report = SeekReport {
-            from: Offset::new(state.cursor_in(tail)),
-            to: Offset::new(self.resolve(topic, work.to)),
-            pending_dropped: state.pending_len() as u64,
-            ahead: tail - self.resolve(topic, work.to),
+            from: Offset::new(state.progress.cursor),
+            to: Offset::new(to),
+            pending_dropped: (state.pending_len() - state.unstarted_len()) as u64,
+            ahead: pending.len() as u64 + delayed.len() as u64 + of_topic.plain.since(progress.plain).since(gone).count,
         };
         if !work.dry_run {
             self.emit(&Entry::Placed { group, progress, pending });
@@ -193,7 +204,7 @@ impl Writer {
             _ => false,
         });
         if !items.is_empty() {
-            self.emit(&Entry::Gone { topic: no, items });
+            self.emit(&Entry::Gone { topic: no, items, leased_too: true });
             let groups = self.state.topics[&no].groups.clone();
             self.touch_groups(&groups);
         }
@@ -235,10 +246,10 @@ impl Writer {
         }
         let mut report = RedriveReport { moved: 0, left: 0 };
         for offset in offsets {
-            if self.redrive_one(&account, no, offset.get()) {
-                report.moved += 1;
-            } else {
-                report.left += 1;
+            match self.redrive_one(&account, no, offset.get()) {
+                Some(true) => report.moved += 1,
+                Some(false) => report.left += 1,
+                None => {}
             }
         }
         let groups = self.state.topics[&no].groups.clone();
@@ -247,19 +258,23 @@ impl Writer {
         Step::Done
     }
 
-    fn redrive_one(&mut self, account: &AccountName, no: TopicNo, offset: u64) -> bool {
+    /// Whether it was moved; `None`: there is no such message.
+    fn redrive_one(&mut self, account: &AccountName, no: TopicNo, offset: u64) -> Option<bool> {
         let topic = &self.state.topics[&no];
         if offset >= topic.tail() || offset < topic.head {
-            return false;
+            return None;
         }
-        let Found::Row(row) = topic.rows.get(offset) else { return false };
-        let Some(origin) = &row.origin else { return false };
+        let Found::Row(row) = topic.rows.get(offset) else { return None };
+        if !self.state.is_live(no, offset, row.due != 0) {
+            return None;
+        }
+        let Some(origin) = &row.origin else { return Some(false) };
         let target = TopicName::parse(&origin.topic).ok();
         let target = target.and_then(|name| self.find(account, &TopicRef::Name(name)).ok());
-        let Some(to) = target.filter(|_| self.state.is_live(no, offset, row.due != 0)) else { return false };
+        let Some(to) = target.filter(|to| *to != no) else { return Some(false) };
         let mut row = row.to_disk();
         row.origin = None;
         self.move_row(None, (no, offset), to, row);
-        true
+        Some(true)
     }
 }

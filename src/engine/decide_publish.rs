@@ -12,6 +12,9 @@ use crate::model::{MessageId, Millis, Offset, Published};
 /// Bytes of one row in a `Published` entry, at most, and of a `Gone` item.
 const ROW_BYTES: usize = 128;
 
+/// Idempotency keys that one publish forgets at most.
+const EXPIRED_MAX: usize = 256;
+
 /// What becomes of each message of a batch.
 enum Fate {
     New,
@@ -38,19 +41,19 @@ impl Writer {
 
     fn try_publish(&mut self, work: &PublishWork) -> Result<Vec<Published>, PublishError> {
         let no = self.find(&work.account, &work.topic).map_err(|_| PublishError::NoSuchTopic)?;
-        self.expire_keys(no);
+        self.expire_keys(no, EXPIRED_MAX);
         let fates = self.fates(no, &work.messages)?;
+        self.prune_keys(no);
         self.check_tables(no, work, &fates)?;
         Ok(self.append(no, &work.messages, &fates))
     }
 
     /// Forgets idempotency keys whose window has passed, a few at every publish.
-    fn expire_keys(&mut self, no: TopicNo) {
-        const MOST: usize = 256;
+    pub(super) fn expire_keys(&mut self, no: TopicNo, most: usize) {
         let now = self.state.now;
         let Some(topic) = self.state.topics.get_mut(&no) else { return };
         let before = topic.idempotency.len();
-        topic.idempotency.expire(now.saturating_sub(millis(topic.settings.idempotency_window)), MOST);
+        topic.idempotency.expire(now.saturating_sub(millis(topic.settings.idempotency_window)), most);
         self.state.idempotency_keys -= before - topic.idempotency.len();
     }
 
@@ -87,6 +90,25 @@ impl Writer {
             fates.push(fate);
         }
         Ok(fates)
+    }
+
+    /// Forgets the keys of messages that are gone, when the table of a compacted topic is full.
+    fn prune_keys(&mut self, no: TopicNo) {
+        if self.state.idempotency_keys >= self.state.limits.idempotency_keys_max {
+            let topics: Vec<TopicNo> = self.state.topics.keys().copied().collect();
+            topics.into_iter().for_each(|no| self.expire_keys(no, usize::MAX));
+        }
+        if self.state.topics[&no].keys.len() < self.state.limits.compaction_keys_max {
+            return;
+        }
+        let topic = &self.state.topics[&no];
+        let is_gone = |newest: &GoneDisk| !self.state.is_live(no, newest.offset, newest.delayed);
+        let gone: Vec<u128> = topic.keys.iter().filter(|(_, newest)| is_gone(newest)).map(|(key, _)| *key).collect();
+        if let Some(topic) = self.state.topics.get_mut(&no) {
+            for key in gone {
+                topic.keys.remove(&key);
+            }
+        }
     }
 
     fn check_tables(&self, no: TopicNo, work: &PublishWork, fates: &[Fate]) -> Result<(), PublishError> {
@@ -147,6 +169,7 @@ impl Writer {
                         due: (delay > 0).then(|| id.published_at().get() + delay),
                         idempotency: (message.idempotency != 0).then_some((message.idempotency, message.fingerprint)),
                         origin: None,
+                        moved_at: None,
                     });
                     answers.push(Published { id, offset: Offset::new(offset), repeated: false });
                 }
@@ -159,7 +182,7 @@ impl Writer {
         let count = rows.len() as u64;
         self.emit(&Entry::Published { topic: no, first_offset: first, before, rows });
         if !superseded.is_empty() {
-            self.emit(&Entry::Gone { topic: no, items: superseded });
+            self.emit(&Entry::Gone { topic: no, items: superseded, leased_too: false });
             let groups = self.state.topics[&no].groups.clone();
             self.touch_groups(&groups);
         }

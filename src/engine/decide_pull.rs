@@ -40,7 +40,8 @@ impl Writer {
             }
         };
         if !self.state.groups[&group].progress.positioned {
-            if let Some(block) = work.start.and_then(|start| self.block_needed_for(topic, start)) {
+            let start = work.start.unwrap_or_else(|| self.state.groups[&group].start());
+            if let Some(block) = self.block_needed_for(topic, start) {
                 return Step::Need(Command::Pull(work, reply), topic, block);
             }
             self.fix_position(topic, group, work.start);
@@ -78,17 +79,9 @@ impl Writer {
     }
 
     fn fix_position(&mut self, topic: TopicNo, group: GroupNo, start: Option<Start>) {
-        let (start, state) = (start, &self.state.groups[&group]);
-        let progress = match (start, state.start()) {
-            (None, Start::Tail) => self.placed(topic, Start::Tail, true).0,
-            (None, _) => state.positioned(),
-            (Some(start), _) => {
-                let (progress, pending) = self.placed(topic, start, true);
-                self.emit(&Entry::Placed { group, progress, pending });
-                return;
-            }
-        };
-        let pending = self.state.groups[&group].pendings().map(|(offset, pending)| pending.to_disk(offset)).collect();
+        let state = &self.state.groups[&group];
+        let start = start.unwrap_or_else(|| state.start());
+        let (progress, pending) = self.placed(topic, start, true, state.progress.placing);
         self.emit(&Entry::Placed { group, progress, pending });
     }
 
@@ -138,6 +131,13 @@ impl Writer {
         } else if selection.progress != before {
             self.emit(&Entry::Progressed { group, progress: selection.progress });
         }
+        self.pass_withheld(group, selection.dropped.clone());
+    }
+
+    fn pass_withheld(&mut self, group: GroupNo, offsets: Vec<u64>) {
+        if !offsets.is_empty() {
+            self.emit(&Entry::Settled { group, offsets });
+        }
     }
 
     fn take(&mut self, topic: TopicNo, group: GroupNo, work: &PullWork, selection: Selection) -> Taken {
@@ -170,6 +170,7 @@ impl Writer {
         {
             self.emit(&Entry::Leased { group, progress: selection.progress, leases, withheld: selection.withheld });
         }
+        self.pass_withheld(group, selection.dropped);
         if work.auto_ack && !offsets.is_empty() {
             self.emit(&Entry::Settled { group, offsets });
         }
@@ -185,7 +186,16 @@ impl Writer {
         segments.sort_unstable();
         segments.dedup();
         let pins = segments.into_iter().filter_map(|segment| self.reader.pin(segment)).collect();
-        Taken { topic, group, items, lease, counts, pins, auto_ack: work.auto_ack }
+        Taken {
+            topic,
+            group,
+            placing: self.state.groups[&group].progress.placing,
+            items,
+            lease,
+            counts,
+            pins,
+            auto_ack: work.auto_ack,
+        }
     }
 
     // ---- waiting ----
@@ -254,7 +264,9 @@ impl Writer {
                 Tried::Took(taken) => self.answer_pull(waiter.reply, taken),
                 Tried::Refused(error) => self.answer_synced(waiter.reply, Err(error)),
                 Tried::Nothing => {
-                    blocked = true;
+                    // What is not there for one is not there for others; but one may want a whole batch, or
+                    // only certain tags.
+                    blocked = matches!(waiter.work.wait, Wait::Any(_)) && waiter.work.filter.is_none();
                     still.push_back(waiter);
                 }
                 Tried::Needs(block) => {
@@ -264,6 +276,7 @@ impl Writer {
                         let empty = Taken {
                             topic,
                             group,
+                            placing: 0,
                             items: Vec::new(),
                             lease: Default::default(),
                             counts: self.group_counts(group),

@@ -84,8 +84,11 @@ impl Writer {
         for (name, action) in &work.items {
             let outcome = match name {
                 LeaseName::Forged => SettleOutcome::Unknown,
-                LeaseName::Token { topic: of, group, offset, id, lease } => {
-                    if *of != topic || only.is_some_and(|only| only != *group) {
+                LeaseName::Token { topic: of, group, placing, offset, id, lease } => {
+                    if *of != topic
+                        || only.is_some_and(|only| only != *group)
+                        || self.was_placed_since(*group, *placing)
+                    {
                         SettleOutcome::Unknown
                     } else {
                         self.settle_one(&mut gathered, (*group, *offset, *id, *lease), action, work.lateness)
@@ -100,6 +103,11 @@ impl Writer {
         }
         self.say(&mut gathered);
         Ok(outcomes)
+    }
+
+    /// A seek made the tokens of before worthless.
+    fn was_placed_since(&self, group: GroupNo, placing: u32) -> bool {
+        self.state.groups.get(&group).is_some_and(|group| group.progress.placing != placing)
     }
 
     fn settle_handle(
@@ -188,7 +196,7 @@ impl Writer {
                 gathered.acked.entry(group).or_default().push(offset);
             }
             SettleAction::Nack { delay } => self.nack(gathered, group, offset, *delay),
-            SettleAction::Extend { lease } => self.extend(group, offset, millis(*lease)),
+            SettleAction::Extend { lease } => self.extend(name, millis(*lease)),
             SettleAction::Bury { reason } => {
                 self.bury(group, offset, reason);
             }
@@ -200,8 +208,10 @@ impl Writer {
         let Some(state) = self.state.groups.get_mut(&group) else { return };
         let Some(pending) = state.pending(offset) else { return };
         let attempt = pending.attempt;
+        // A superseded message is dropped when it comes back, whatever its attempt.
+        let last = !pending.superseded && state.settings.attempts_max.is_some_and(|max| attempt >= max);
         state.totals.nacked += 1;
-        if state.settings.attempts_max.is_some_and(|max| attempt >= max) {
+        if last {
             self.bury(group, offset, ATTEMPTS_USED);
             return;
         }
@@ -210,15 +220,16 @@ impl Writer {
         gathered.returned.entry(group).or_default().push(ReturnDisk { offset, until });
     }
 
-    fn extend(&mut self, group: GroupNo, offset: u64, lease_ms: u64) {
+    /// The holder of an older lease becomes the holder again, and the newer one's handle goes.
+    fn extend(&mut self, (group, offset, _, lease): (GroupNo, u64, u128, u64), lease_ms: u64) {
         let state = &self.state.groups[&group];
         let Some(pending) = state.pending(offset) else { return };
         let lease = LeaseDisk {
             offset,
             attempt: pending.attempt,
             deadline: self.boot + lease_ms,
-            lease: pending.lease,
-            handle: pending.handle,
+            lease,
+            handle: if lease == pending.lease { pending.handle } else { 0 },
         };
         let progress = state.progress;
         self.emit(&Entry::Leased { group, progress, leases: vec![lease], withheld: Vec::new() });
@@ -246,7 +257,7 @@ impl Writer {
         let Some(state) = self.state.groups.get(&group) else { return };
         let Some(pending) = state.pending(offset) else { return };
         let topic = &self.state.topics[&state.disk.topic];
-        let target = state.settings.dead_letter.clone().filter(|_| !pending.superseded);
+        let target = state.settings.dead_letter.clone();
         let Some(target) = target else {
             if let Some(state) = self.state.groups.get_mut(&group) {
                 state.totals.discarded += 1;
@@ -271,7 +282,7 @@ impl Writer {
         if let Some(state) = self.state.groups.get_mut(&group) {
             state.totals.dead_lettered += 1;
         }
-        let row = crate::engine::entry::RowDisk { origin: Some(Box::new(origin)), due: None, idempotency: None, ..row };
+        let row = crate::engine::entry::RowDisk { origin: Some(Box::new(origin)), idempotency: None, ..row };
         self.move_row(Some(group), (from_topic, offset), to, row);
         self.touch_groups(&[group]);
     }
@@ -284,10 +295,16 @@ impl Writer {
         to: TopicNo,
         row: crate::engine::entry::RowDisk,
     ) {
+        let row = crate::engine::entry::RowDisk { due: None, moved_at: Some(self.state.now), ..row };
         self.front.moved(crate::log::Loc { segment: row.segment, position: row.position, length: row.length });
         let (to_offset, before) = (self.state.topics[&to].tail(), self.state.topics[&to].plain);
         self.emit(&Entry::Moved { from_group, from_topic, from_offset, to_topic: to, to_offset, before, row });
         self.published.insert(to);
+        // Nobody waits for it, but it is handed out only when it is durable.
+        self.require_sync();
+        if self.state.topics[&to].settings.retention.bytes.is_some() {
+            self.plan_trim(to, self.state.now);
+        }
     }
 }
 

@@ -51,7 +51,12 @@ pub enum Entry {
     /// 11: a topic keeps nothing below this offset. The sums say what had been published below it.
     Trimmed { topic: TopicNo, head: u64, plain: Sums },
     /// 12: single messages were given up for every group.
-    Gone { topic: TopicNo, items: Vec<GoneDisk> },
+    Gone {
+        topic: TopicNo,
+        items: Vec<GoneDisk>,
+        /// A message in flight is gone too; otherwise (superseded) its lease runs on.
+        leased_too: bool,
+    },
     /// 13: a message was moved to another topic; its record stays where it is.
     Moved {
         /// The group that gave it up (a dead letter), or none (a redrive gives it up for all).
@@ -108,6 +113,8 @@ pub struct Progress {
     pub start: u64,
     /// The position is fixed; before that a pull may choose another start.
     pub positioned: bool,
+    /// Rises with every seek: tokens of before are worth nothing.
+    pub placing: u32,
 }
 
 /// Where a message is and what of it the engine needs to decide.
@@ -127,6 +134,8 @@ pub struct RowDisk {
     pub due: Option<u64>,
     pub idempotency: Option<(u128, u64)>,
     pub origin: Option<Box<OriginDisk>>,
+    /// Log-clock time at which it was moved here from another topic.
+    pub moved_at: Option<u64>,
 }
 
 /// See [`Origin`].

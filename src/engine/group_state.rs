@@ -65,6 +65,8 @@ pub struct GroupState {
     pending: BTreeMap<u64, Pending>,
     pending_bytes: u64,
     ready: BTreeSet<u64>,
+    /// Deliverable, and not delivered since the group came to its place: as good as fresh ones.
+    unstarted: BTreeSet<u64>,
     waiting: BTreeSet<(u64, u64)>,
     leased: BTreeSet<(u64, u64)>,
     withheld: BTreeSet<u64>,
@@ -91,6 +93,7 @@ impl GroupState {
             pending: BTreeMap::new(),
             pending_bytes: 0,
             ready: BTreeSet::new(),
+            unstarted: BTreeSet::new(),
             waiting: BTreeSet::new(),
             leased: BTreeSet::new(),
             withheld: BTreeSet::new(),
@@ -131,6 +134,9 @@ impl GroupState {
             PendingState::Leased { deadline } => {
                 self.leased.insert((deadline, offset));
             }
+            PendingState::Ready if pending.attempt == 0 => {
+                self.unstarted.insert(offset);
+            }
             PendingState::Ready => {
                 self.ready.insert(offset);
             }
@@ -157,7 +163,7 @@ impl GroupState {
         let old = self.pending.remove(&offset)?;
         match old.state {
             PendingState::Leased { deadline } => self.leased.remove(&(deadline, offset)),
-            PendingState::Ready => self.ready.remove(&offset),
+            PendingState::Ready => self.ready.remove(&offset) || self.unstarted.remove(&offset),
             PendingState::Waiting { until } => self.waiting.remove(&(until, offset)),
             PendingState::Withheld => self.withheld.remove(&offset),
         };
@@ -201,6 +207,7 @@ impl GroupState {
         self.pending.clear();
         self.pending_bytes = 0;
         self.ready.clear();
+        self.unstarted.clear();
         self.waiting.clear();
         self.leased.clear();
         self.withheld.clear();
@@ -222,6 +229,20 @@ impl GroupState {
     /// The deliverable returned messages, oldest first.
     pub fn ready(&self) -> impl Iterator<Item = u64> + '_ {
         self.ready.iter().copied()
+    }
+
+    /// Messages that were pending for others when the group came to its place, oldest first.
+    pub fn unstarted(&self) -> impl Iterator<Item = u64> + '_ {
+        self.unstarted.iter().copied()
+    }
+
+    pub fn unstarted_len(&self) -> usize {
+        self.unstarted.len()
+    }
+
+    /// Those that wait for another message of their key, oldest first.
+    pub fn withheld(&self) -> impl Iterator<Item = u64> + '_ {
+        self.withheld.iter().copied()
     }
 
     pub fn ready_len(&self) -> usize {
@@ -246,11 +267,6 @@ impl GroupState {
 
     pub const fn pending_bytes(&self) -> u64 {
         self.pending_bytes
-    }
-
-    /// The lowest offset of a returned message that waits out its delay.
-    pub fn first_waiting_offset(&self) -> Option<u64> {
-        self.waiting.iter().map(|(_, offset)| *offset).min()
     }
 
     pub fn first_pending(&self) -> Option<u64> {

@@ -20,8 +20,8 @@ use crate::engine::token::Tokens;
 use crate::engine::writer::{Job, Writer};
 use crate::engine::{
     AccessError, AccessTable, Answer, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard,
-    DiscardReport, Engine, LeaseRef, LookupError, MessageState, Peek, PeekError, Peeked, PeekedMessage, Position,
-    Publish, PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek,
+    DiscardReport, Engine, LeaseRef, LookupError, Peek, PeekError, Peeked, PeekedMessage, Position, Publish,
+    PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek,
     SeekReport, Settle, SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
     checkpoint, digest, head,
 };
@@ -668,7 +668,7 @@ fn deliver(shared: &Shared, taken: Taken) -> Result<Pulled, PullError> {
         let token = if taken.auto_ack {
             String::new()
         } else {
-            shared.tokens.make(taken.topic, taken.group, item.offset, item.row.id, item.lease)
+            shared.tokens.make((taken.topic, taken.group, taken.placing), item.offset, item.row.id, item.lease)
         };
         deliveries.push(Delivery {
             message: Message { head, body: record.body },
@@ -699,13 +699,12 @@ fn read_page(
             return Ok((found, Some(looked.offset)));
         }
         let row = &looked.row;
-        let passes =
-            filter.state.map_or(looked.state != Some(MessageState::Settled), |state| looked.state == Some(state))
-                && filter.id.is_none_or(|id| id.get() == row.id)
-                && tag.is_none_or(|tag| tag == row.tag)
-                && key.is_none_or(|key| key == row.key)
-                && filter.since.is_none_or(|since| row.published_at() >= since.get())
-                && filter.until.is_none_or(|until| row.published_at() < until.get());
+        let passes = filter.state.is_none_or(|state| looked.state == Some(state))
+            && filter.id.is_none_or(|id| id.get() == row.id)
+            && tag.is_none_or(|tag| tag == row.tag)
+            && key.is_none_or(|key| key == row.key)
+            && filter.since.is_none_or(|since| row.published_at() >= since.get())
+            && filter.until.is_none_or(|until| row.published_at() < until.get());
         if !passes {
             continue;
         }

@@ -38,9 +38,7 @@ impl Writer {
                 Found::Row(row) | Found::Gone(row) => row,
                 Found::Absent | Found::Away(_) => continue,
             };
-            if self.state.is_live(no, offset, row.due != 0)
-                || (group.is_some() && offset >= topic.head && matches!(topic.rows.get(offset), Found::Row(_)))
-            {
+            if self.state.is_live(no, offset, row.due != 0) {
                 rows.push(self.looked_row(group, offset, row.clone()));
             }
         }
@@ -63,9 +61,9 @@ impl Writer {
         let Some(group) = group.map(|no| &self.state.groups[&no]) else {
             return LookedRow { offset, row, state: None, attempts: 0 };
         };
-        let tail = self.state.topics[&group.disk.topic].tail();
         let pending = group.pending(offset);
         let state = match pending.map(|pending| pending.state) {
+            _ if offset < group.counts_from() => MessageState::Settled,
             Some(PendingState::Leased { .. }) => MessageState::InFlight,
             Some(PendingState::Waiting { .. }) => MessageState::Delayed,
             Some(PendingState::Ready | PendingState::Withheld) => MessageState::Ready,
@@ -74,7 +72,7 @@ impl Writer {
                 (due, _) if due > self.state.matured_to => MessageState::Delayed,
                 _ => MessageState::Ready,
             },
-            None if offset >= group.cursor_in(tail) => MessageState::Ready,
+            None if offset >= group.progress.cursor => MessageState::Ready,
             None => MessageState::Settled,
         };
         LookedRow { offset, row, state: Some(state), attempts: pending.map_or(0, |pending| pending.attempt) }
@@ -99,7 +97,7 @@ impl Writer {
             }
         };
         let state = &self.state.topics[&no];
-        let cursor = of.map_or(self.state.floor(state), |group| self.state.groups[&group].cursor_in(state.tail()));
+        let cursor = of.map_or(self.state.floor(state), |group| self.state.groups[&group].progress.cursor);
         if cursor < state.tail() && !state.rows.is_loaded(block_of(cursor)) && !self.rebuilding {
             return Step::Need(Command::Counts(account, topic, group, reply), no, block_of(cursor));
         }
@@ -112,24 +110,43 @@ impl Writer {
     pub(super) fn group_counts(&self, no: GroupNo) -> Counts {
         let group = &self.state.groups[&no];
         let topic = &self.state.topics[&group.disk.topic];
-        let ahead = if group.holds_messages() {
-            topic.plain.since(group.progress.plain).since(group.gone_ahead)
+        let from = group.counts_from();
+        let cursor = group.progress.cursor.max(from).min(topic.tail());
+        let (below, gone) = if cursor == group.progress.cursor {
+            (group.progress.plain, group.gone_ahead)
         } else {
-            Sums::default()
+            let below = self.sums_at(group.disk.topic, cursor).unwrap_or(group.progress.plain);
+            (below, self.state.gone_ahead(topic, cursor))
         };
-        let returned = (group.ready_len() + group.withheld_len()) as u64;
-        let oldest_pending = group.pendings().next().map(|(_, pending)| pending.row.published_at());
-        let oldest_ahead = self.first_live(group.disk.topic, group.cursor_in(topic.tail()));
+        let ahead = topic.plain.since(below).since(gone);
+        let mut untaken = (group.untaken, group.due_untaken);
+        let mut pending =
+            (group.pending_bytes(), (group.ready_len() + group.unstarted_len() + group.withheld_len()) as u64);
+        if from > 0 {
+            untaken = (Sums::default(), 0);
+            for (_, due, bytes) in topic.delayed.by_offset().filter(|(offset, ..)| *offset >= from) {
+                untaken.0.count += 1;
+                untaken.0.bytes += u64::from(bytes);
+                untaken.1 += u64::from(due <= self.state.matured_to);
+            }
+            pending = (0, 0);
+            for (_, kept) in group.pendings_from(from) {
+                pending.0 += u64::from(kept.row.body_bytes);
+                pending.1 += 1;
+            }
+        }
+        let oldest_pending = group.pendings_from(from).next().map(|(_, pending)| pending.row.published_at());
+        let oldest_ahead = self.first_live(group.disk.topic, cursor);
         let oldest_delayed = topic
             .delayed
             .by_offset()
-            .find(|(offset, due, _)| (*due, *offset) > group.progress.due && *offset >= group.first_delayed())
+            .find(|(offset, due, _)| (*due, *offset) > group.progress.due && *offset >= group.first_delayed().max(from))
             .and_then(|(offset, ..)| published_at(topic, offset));
         Counts {
-            ready: returned + group.due_untaken + ahead.count,
+            ready: pending.1 + untaken.1 + ahead.count,
             in_flight: group.leased_len() as u64,
-            delayed: group.waiting_len() as u64 + group.untaken.count.saturating_sub(group.due_untaken),
-            bytes: group.pending_bytes() + group.untaken.bytes + ahead.bytes,
+            delayed: group.waiting_len() as u64 + untaken.0.count.saturating_sub(untaken.1),
+            bytes: pending.0 + untaken.0.bytes + ahead.bytes,
             oldest: [oldest_pending, oldest_ahead, oldest_delayed].into_iter().flatten().min().map(Millis::new),
         }
     }
@@ -151,11 +168,9 @@ impl Writer {
     pub(super) fn topic_counts(&self, no: TopicNo) -> Counts {
         let topic = &self.state.topics[&no];
         let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
-        let lowest =
-            if topic.keeps_settled() { None } else { groups().min_by_key(|group| group.cursor_in(topic.tail())) };
+        let lowest = if topic.keeps_settled() { None } else { groups().min_by_key(|group| group.progress.cursor) };
         let (cursor, below, gone) = match lowest {
-            Some(group) if group.holds_messages() => (group.progress.cursor, group.progress.plain, group.gone_ahead),
-            Some(_) => (topic.tail(), topic.plain, Sums::default()),
+            Some(group) => (group.progress.cursor, group.progress.plain, group.gone_ahead),
             None => (topic.head, topic.head_plain, topic.gone_from_block(block_of(topic.head))),
         };
         let ahead = topic.plain.since(below).since(gone);
@@ -201,7 +216,10 @@ impl Writer {
                 let group = &self.state.groups[&no];
                 GroupStatus {
                     group: GroupName::parse(&group.disk.name).ok(),
-                    waiting: self.waiters.get(&no).map_or(0, |waiters| waiters.len() as u64),
+                    waiting: self
+                        .waiters
+                        .get(&no)
+                        .map_or(0, |all| all.iter().filter(|one| !one.reply.is_closed()).count() as u64),
                     counts: self.group_counts(no),
                     ..group.totals.clone()
                 }

@@ -37,6 +37,8 @@ pub struct Row {
     pub due: u64,
     pub body_bytes: u32,
     pub origin: Option<Box<OriginDisk>>,
+    /// When it was moved here from another topic; 0: it was published here.
+    pub moved_at: u64,
 }
 
 impl Row {
@@ -51,6 +53,7 @@ impl Row {
             due: disk.due.unwrap_or(0),
             body_bytes: disk.body_bytes,
             origin: disk.origin.clone(),
+            moved_at: disk.moved_at.unwrap_or(0),
         }
     }
 
@@ -67,12 +70,18 @@ impl Row {
             due: (self.due != 0).then_some(self.due),
             idempotency: None,
             origin: self.origin.clone(),
+            moved_at: (self.moved_at != 0).then_some(self.moved_at),
         }
     }
 
     /// Log-clock time of the publish: the upper 48 bits of the id.
     pub const fn published_at(&self) -> u64 {
         (self.id >> 80) as u64
+    }
+
+    /// Log-clock time at which it came to this topic: never falls with the offset.
+    pub fn arrived_at(&self) -> u64 {
+        self.published_at().max(self.moved_at)
     }
 
     /// The topic's sums after this message: delayed ones do not count.

@@ -30,6 +30,8 @@ pub struct Selection {
     pub picks: Vec<(u64, Row)>,
     /// Passed over because a message of the same key comes first.
     pub withheld: Vec<u64>,
+    /// Withheld before, and not wanted by this pull.
+    pub dropped: Vec<u64>,
     pub progress: Progress,
     /// The choice is short because this block is not in memory.
     pub needs: Option<u64>,
@@ -121,10 +123,13 @@ impl Choice<'_> {
             match pending.state {
                 PendingState::Waiting { .. } => return,
                 PendingState::Leased { .. } => {}
+                PendingState::Ready if pending.attempt == 0 => {}
                 PendingState::Ready | PendingState::Withheld => {
-                    if wants(self.wanted.returned, &pending.row) {
-                        self.out.picks.push((offset, pending.row.clone()));
+                    // A returned message that this pull does not want blocks it too.
+                    if !wants(self.wanted.returned, &pending.row) {
+                        return;
                     }
+                    self.out.picks.push((offset, pending.row.clone()));
                 }
             }
         }
@@ -132,8 +137,42 @@ impl Choice<'_> {
     }
 
     fn rest(&mut self, matured_to: u64) {
+        self.judge_withheld();
         if self.due(matured_to) == Next::Go {
+            self.unstarted();
             self.fresh();
+        }
+    }
+
+    /// A pull that does not want a withheld message passes it, like any other.
+    fn judge_withheld(&mut self) {
+        let Some(tags) = self.wanted.fresh else { return };
+        if self.full() || self.room == 0 {
+            return;
+        }
+        for offset in self.group.withheld() {
+            if self.group.pending(offset).is_some_and(|pending| !tags.contains(&pending.row.tag)) {
+                self.out.dropped.push(offset);
+            }
+        }
+    }
+
+    /// What others had pending when the group came to its place.
+    fn unstarted(&mut self) {
+        for offset in self.group.unstarted() {
+            let Some(pending) = self.group.pending(offset) else { continue };
+            if self.full() || self.room == 0 {
+                return;
+            }
+            if !wants(self.wanted.fresh, &pending.row) {
+                self.out.dropped.push(offset);
+                continue;
+            }
+            if self.per_key() && !self.group.is_first_of_key(offset, pending.row.key) {
+                continue;
+            }
+            self.room -= 1;
+            self.out.picks.push((offset, pending.row.clone()));
         }
     }
 
@@ -163,8 +202,7 @@ impl Choice<'_> {
     }
 
     fn fresh(&mut self) {
-        let end = self.topic.visible.min(self.group.cursor_in(self.topic.visible).max(self.topic.visible));
-        while self.out.progress.cursor < end {
+        while self.out.progress.cursor < self.topic.visible {
             let offset = self.out.progress.cursor;
             match self.topic.rows.get(offset) {
                 Found::Row(row) => {

@@ -144,17 +144,24 @@ impl State {
                 let Some(state) = self.groups.get_mut(group) else { return };
                 state.clear();
                 state.progress = *progress;
+                let Some(topic) = self.topics.get_mut(&state.disk.topic) else { return };
                 for item in pending {
-                    state.set(item.offset, Pending::from_disk(item, lsn));
+                    match item.row.due {
+                        // Not delivered since the group came here: it is taken by its time again.
+                        Some(due) if item.attempt == 0 => {
+                            topic.delayed.insert(item.offset, due, item.row.body_bytes);
+                        }
+                        _ => state.set(item.offset, Pending::from_disk(item, lsn)),
+                    }
                 }
                 self.drop_taken_delayed(state_topic(&self.groups, *group));
                 self.recount_group(*group, loader);
             }
             Entry::Progressed { group, progress } => self.apply_progress(*group, *progress),
             Entry::Trimmed { topic, head, plain } => self.apply_trimmed(*topic, *head, *plain),
-            Entry::Gone { topic, items } => {
+            Entry::Gone { topic, items, leased_too } => {
                 for item in items {
-                    self.apply_gone(*topic, *item);
+                    self.apply_gone(*topic, *item, *leased_too);
                 }
             }
             Entry::Moved { from_group, from_topic, from_offset, to_topic, to_offset, before, row } => {
@@ -167,7 +174,7 @@ impl State {
                     }
                     None => {
                         let item = GoneDisk { offset: *from_offset, body_bytes: row.body_bytes, delayed: false };
-                        self.apply_gone(*from_topic, item);
+                        self.apply_gone(*from_topic, item, true);
                     }
                 }
             }
@@ -259,6 +266,7 @@ impl State {
         }
         let Some(topic) = self.topics.get_mut(&disk.topic) else { return };
         topic.groups.push(disk.no);
+        topic.dirty = true;
         self.groups.insert(disk.no, fresh);
     }
 
@@ -266,7 +274,7 @@ impl State {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let topic_no = group.disk.topic;
         let last = self.topics.get(&topic_no).is_some_and(|topic| topic.groups.len() == 1 && !topic.keeps_settled());
-        if last && !group.disk.ghost && group.holds_messages() {
+        if last && !group.disk.ghost {
             group.disk.ghost = true;
             group.dirty = true;
             let all: Vec<u64> = group.pendings().map(|(offset, _)| offset).collect();
@@ -279,6 +287,7 @@ impl State {
         self.deleted_groups.push(no);
         if let Some(topic) = self.topics.get_mut(&topic_no) {
             topic.groups.retain(|other| *other != no);
+            topic.dirty = true;
         }
         self.drop_taken_delayed(topic_no);
     }
@@ -344,14 +353,8 @@ impl State {
             let mut pending = match group.pending(*offset) {
                 Some(pending) => pending.clone(),
                 None => {
-                    let row = find_row(topic, *offset, loader);
-                    if row.as_ref().is_some_and(|row| row.due != 0) {
-                        let bytes = row.as_ref().map_or(0, |row| u64::from(row.body_bytes));
-                        group.untaken.count = group.untaken.count.saturating_sub(1);
-                        group.untaken.bytes = group.untaken.bytes.saturating_sub(bytes);
-                        group.due_untaken = group.due_untaken.saturating_sub(1);
-                    }
-                    let row = row.unwrap_or_else(|| Row::from_disk(&RowDisk::unknown(), Sums::default()));
+                    let row = find_row(topic, *offset, loader)
+                        .unwrap_or_else(|| Row::from_disk(&RowDisk::unknown(), Sums::default()));
                     Pending { row, attempt: 0, lease: 0, handle: 0, state: *state, superseded: false, said_at: lsn }
                 }
             };
@@ -374,6 +377,15 @@ impl State {
             group.gone_ahead = group.gone_ahead.since(passed);
         }
         if progress.due != old.due {
+            let (first, upto) = (group.first_delayed(), progress.due);
+            for (due, offset) in topic.delayed.after(old.due).take_while(|at| *at <= upto) {
+                if offset >= first {
+                    let bytes = topic.delayed.get(offset).map_or(0, |(_, bytes)| u64::from(bytes));
+                    group.untaken.count = group.untaken.count.saturating_sub(1);
+                    group.untaken.bytes = group.untaken.bytes.saturating_sub(bytes);
+                    group.due_untaken = group.due_untaken.saturating_sub(u64::from(due <= self.matured_to));
+                }
+            }
             self.drop_taken_delayed(state_topic(&self.groups, no));
         }
     }
@@ -420,12 +432,13 @@ impl State {
         topic.gone = topic.gone.split_off(&block_of(head));
     }
 
-    fn apply_gone(&mut self, no: TopicNo, item: GoneDisk) {
+    fn apply_gone(&mut self, no: TopicNo, item: GoneDisk, leased_too: bool) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
         let offset = item.offset;
         if offset < topic.head || !topic.rows.mark_gone(offset) {
             return;
         }
+        topic.dirty = true;
         if item.delayed {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
         } else {
@@ -436,7 +449,7 @@ impl State {
         for group in topic.groups.clone() {
             let Some(group) = self.groups.get_mut(&group) else { continue };
             match group.pending(offset).map(|pending| pending.state) {
-                Some(PendingState::Leased { .. }) => {
+                Some(PendingState::Leased { .. }) if !leased_too => {
                     if let Some(mut pending) = group.pending(offset).cloned() {
                         pending.superseded = true;
                         group.set(offset, pending);
@@ -546,6 +559,7 @@ impl State {
         if !topic.compacts() && topic.gone.is_empty() {
             return;
         }
+        let compacts = topic.compacts();
         topic.gone.clear();
         topic.keys.clear();
         for block in block_of(topic.head)..topic.tail().div_ceil(BLOCK_ROWS) {
@@ -553,7 +567,7 @@ impl State {
             let first = block * BLOCK_ROWS;
             for offset in first.max(topic.head)..(first + BLOCK_ROWS).min(topic.tail()) {
                 match topic.rows.get(offset) {
-                    Found::Row(row) if row.key != 0 && topic.settings.compaction != crate::model::Compaction::None => {
+                    Found::Row(row) if row.key != 0 && row.moved_at == 0 && compacts => {
                         let newest = GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 };
                         topic.keys.insert(row.key, newest);
                     }
@@ -583,15 +597,16 @@ impl State {
                 group.due_untaken += u64::from(due <= self.matured_to);
             }
         }
-        group.gone_ahead = Sums::default();
-        if topic.gone.is_empty() {
-            return;
-        }
         let cursor = group.progress.cursor;
-        load_block(topic, block_of(cursor), loader);
-        let block_start = block_of(cursor) * BLOCK_ROWS;
-        let before = gone_between(topic, block_start, cursor);
-        group.gone_ahead = topic.gone_from_block(block_of(cursor)).since(before);
+        if !topic.gone.is_empty() {
+            load_block(topic, block_of(cursor), loader);
+        }
+        group.gone_ahead = gone_from(topic, cursor);
+    }
+
+    /// Sums of the messages from `cursor` on that were given up one by one. Its block is in memory.
+    pub fn gone_ahead(&self, topic: &TopicState, cursor: u64) -> Sums {
+        gone_from(topic, cursor)
     }
 
     /// What the head of a segment says: the catalog and where everything stands, so that the log can
@@ -642,7 +657,7 @@ impl State {
             return topic.head;
         }
         let groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
-        let lowest = groups.map(|group| group.floor_in(topic.tail())).min().unwrap_or(topic.head);
+        let lowest = groups.map(GroupState::floor).min().unwrap_or(topic.head);
         let delayed = topic.delayed.first_offset().unwrap_or(u64::MAX);
         lowest.min(delayed).max(topic.head)
     }
@@ -663,7 +678,7 @@ impl State {
         if delayed {
             return topic.delayed.get(offset).is_some();
         }
-        groups().any(|group| offset >= group.cursor_in(topic.tail()))
+        groups().any(|group| offset >= group.progress.cursor)
     }
 }
 
@@ -681,6 +696,7 @@ impl RowDisk {
             due: None,
             idempotency: None,
             origin: None,
+            moved_at: None,
         }
     }
 }
@@ -688,21 +704,17 @@ impl RowDisk {
 impl GroupState {
     /// Delayed messages below this offset are none of the group's.
     pub fn first_delayed(&self) -> u64 {
-        if !self.progress.positioned && self.start() == Start::Tail { u64::MAX } else { self.progress.start }
+        self.progress.start
     }
 
-    /// The cursor; of a group that will start at the tail, the tail.
-    pub fn cursor_in(&self, tail: u64) -> u64 {
-        if !self.progress.positioned && self.start() == Start::Tail { tail } else { self.progress.cursor }
-    }
-
-    fn floor_in(&self, tail: u64) -> u64 {
-        if self.holds_messages() { self.floor() } else { tail }
-    }
-
-    /// A group that has no position and starts at the tail holds nothing.
-    pub fn holds_messages(&self) -> bool {
-        self.progress.positioned || self.start() != Start::Tail
+    /// The first offset that counts for the group. Without a position it counts as if it stood at its
+    /// start, but holds everything, because its first pull may choose another start.
+    pub fn counts_from(&self) -> u64 {
+        match self.start() {
+            Start::Tail if !self.progress.positioned => u64::MAX,
+            Start::Offset(start) if !self.progress.positioned => start.get(),
+            _ => 0,
+        }
     }
 }
 
@@ -727,6 +739,11 @@ fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<R
         Found::Row(row) | Found::Gone(row) => Some(row.clone()),
         Found::Absent | Found::Away(_) => None,
     }
+}
+
+fn gone_from(topic: &TopicState, cursor: u64) -> Sums {
+    let before = gone_between(topic, block_of(cursor) * BLOCK_ROWS, cursor);
+    topic.gone_from_block(block_of(cursor)).since(before)
 }
 
 /// Sums of the messages given up one by one in `from..to`, as far as their blocks are in memory.

@@ -54,10 +54,10 @@ impl Writer {
             return;
         };
         group.totals.lapsed += 1;
-        if group.settings.attempts_max.is_some_and(|max| attempt >= max) {
-            self.bury(no, offset, ATTEMPTS_USED);
-        } else if superseded {
+        if superseded {
             self.emit(&Entry::Settled { group: no, offsets: vec![offset] });
+        } else if group.settings.attempts_max.is_some_and(|max| attempt >= max) {
+            self.bury(no, offset, ATTEMPTS_USED);
         } else {
             tracing::debug!(group = %group.disk.name, offset, "lease lapsed");
             group.make_ready(offset);
@@ -93,10 +93,11 @@ impl Writer {
         Ok(())
     }
 
-    fn trim(&mut self, no: TopicNo) {
+    pub(super) fn trim(&mut self, no: TopicNo) {
         if let Some(at) = self.trim_of.remove(&no) {
             self.trims.remove(&(at, no));
         }
+        self.trim_waits.remove(&no);
         let Some(topic) = self.state.topics.get(&no) else { return };
         let retention = topic.settings.retention;
         let age = retention.age.filter(|_| !self.clock_suspect).map(millis);
@@ -125,13 +126,14 @@ impl Writer {
                 }
                 Found::Away(block) => {
                     again = Some(now + LOOK_AGAIN_MS);
+                    self.trim_waits.insert(no, block);
                     self.ask_for(no, block);
                     break;
                 }
             };
-            let too_old = age.is_some_and(|age| row.published_at() + age <= now);
+            let too_old = age.is_some_and(|age| row.arrived_at() + age <= now);
             if !too_old && too_many == 0 {
-                again = age.map(|age| row.published_at() + age);
+                again = age.map(|age| row.arrived_at() + age);
                 break;
             }
             if live {

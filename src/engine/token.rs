@@ -1,6 +1,6 @@
 //! Lease tokens: opaque text with a MAC, made and read only here.
 //!
-//! 32 bytes name topic, group, offset, lease; 16 the message; 16 are the first half of an HMAC-SHA256
+//! 28 bytes name topic, group, placing, offset, lease; 16 the message; 16 are the first half of an HMAC-SHA256
 //! under the key of the data directory. base64url without padding.
 
 use base64::Engine as _;
@@ -10,7 +10,7 @@ use sha2::Sha256;
 
 use crate::engine::command::LeaseName;
 
-const NAMED_BYTES: usize = 40;
+const NAMED_BYTES: usize = 44;
 const MAC_BYTES: usize = 16;
 /// Longest text that can be a token: whatever is longer is not even decoded.
 const TEXT_BYTES_MAX: usize = 96;
@@ -35,10 +35,11 @@ impl Tokens {
     }
 
     /// The token of a lease.
-    pub fn make(&self, topic: u32, group: u32, offset: u64, id: u128, lease: u64) -> String {
+    pub fn make(&self, (topic, group, placing): (u32, u32, u32), offset: u64, id: u128, lease: u64) -> String {
         let mut bytes = Vec::with_capacity(NAMED_BYTES + MAC_BYTES);
         bytes.extend_from_slice(&topic.to_le_bytes());
         bytes.extend_from_slice(&group.to_le_bytes());
+        bytes.extend_from_slice(&placing.to_le_bytes());
         bytes.extend_from_slice(&offset.to_le_bytes());
         bytes.extend_from_slice(&lease.to_le_bytes());
         bytes.extend_from_slice(&id.to_le_bytes());
@@ -65,9 +66,10 @@ impl Tokens {
         Some(LeaseName::Token {
             topic: u32::from_le_bytes(named.get(..4)?.try_into().ok()?),
             group: u32::from_le_bytes(named.get(4..8)?.try_into().ok()?),
-            offset: u64::from_le_bytes(named.get(8..16)?.try_into().ok()?),
-            lease: u64::from_le_bytes(named.get(16..24)?.try_into().ok()?),
-            id: u128::from_le_bytes(named.get(24..40)?.try_into().ok()?),
+            placing: u32::from_le_bytes(named.get(8..12)?.try_into().ok()?),
+            offset: u64::from_le_bytes(named.get(12..20)?.try_into().ok()?),
+            lease: u64::from_le_bytes(named.get(20..28)?.try_into().ok()?),
+            id: u128::from_le_bytes(named.get(28..44)?.try_into().ok()?),
         })
     }
 }
@@ -79,8 +81,8 @@ mod tests {
     #[test]
     fn a_token_reads_back_and_no_changed_or_foreign_one_does() {
         let (ours, theirs) = (Tokens::new(&[7; 32]), Tokens::new(&[8; 32]));
-        let text = ours.make(3, 5, 77, 1 << 100, 99);
-        let name = LeaseName::Token { topic: 3, group: 5, offset: 77, id: 1 << 100, lease: 99 };
+        let text = ours.make((3, 5, 1), 77, 1 << 100, 99);
+        let name = LeaseName::Token { topic: 3, group: 5, placing: 1, offset: 77, id: 1 << 100, lease: 99 };
         assert_eq!(ours.read(&text), name);
         assert_eq!(theirs.read(&text), LeaseName::Forged);
         for place in 0..text.len() {

@@ -108,6 +108,8 @@ pub struct Writer {
     /// When each topic is to be looked at for retention (log clock), in both orders.
     pub(super) trims: BTreeSet<(u64, TopicNo)>,
     pub(super) trim_of: HashMap<TopicNo, u64>,
+    /// Topics that are to be trimmed as soon as this block is loaded: what is too old is not shown.
+    pub(super) trim_waits: HashMap<TopicNo, u64>,
     pub(super) published: BTreeSet<TopicNo>,
     parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
     loading: HashSet<(TopicNo, u64)>,
@@ -169,6 +171,7 @@ impl Writer {
             touched: groups,
             trims: BTreeSet::new(),
             trim_of: HashMap::new(),
+            trim_waits: HashMap::new(),
             published: BTreeSet::new(),
             parked: BTreeMap::new(),
             loading: HashSet::new(),
@@ -277,6 +280,10 @@ impl Writer {
     pub fn turn(&mut self, commands: &mut VecDeque<Command>) -> Result<(), Fatal> {
         self.tick();
         self.sweep_due()?;
+        if self.must_sync {
+            // Dead letters: durable before anybody sees them.
+            self.commit()?;
+        }
         self.wake()?;
         while let Some(command) = commands.pop_front() {
             self.decide_one(command, commands)?;
@@ -290,6 +297,10 @@ impl Writer {
 
     fn decide_one(&mut self, command: Command, commands: &mut VecDeque<Command>) -> Result<(), Fatal> {
         self.commit_commands += 1;
+        if let Some((topic, block)) = self.trim_first(&command) {
+            self.park(command, topic, block);
+            return Ok(());
+        }
         match self.decide(command) {
             Step::Done => {}
             Step::Need(command, topic, block) => self.park(command, topic, block),
@@ -303,6 +314,17 @@ impl Writer {
             commands.push_front(command);
         }
         Ok(())
+    }
+
+    /// The block that must be loaded, and its topic trimmed, before this command may see the topic.
+    fn trim_first(&self, command: &Command) -> Option<(TopicNo, u64)> {
+        if self.trim_waits.is_empty() || self.rebuilding {
+            return None;
+        }
+        let (account, topic) = command.target()?;
+        let no = self.state.find_topic(account.as_str(), topic)?;
+        let block = *self.trim_waits.get(&no)?;
+        (!self.state.topics[&no].rows.is_loaded(block)).then_some((no, block))
     }
 
     /// Whether a turn without commands would do something now.
@@ -504,6 +526,10 @@ impl Writer {
                     Ok(stored) => {
                         if let Some(state) = self.state.topics.get_mut(&topic) {
                             state.rows.load(block, &stored);
+                            if self.trim_waits.get(&topic) == Some(&block) {
+                                self.trim(topic);
+                            }
+                            let Some(state) = self.state.topics.get(&topic) else { return };
                             self.cached.push_back((topic, block));
                             self.runnable.extend(state.groups.iter().filter(|group| self.waiters.contains_key(group)));
                         }

@@ -10,10 +10,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access::Principal;
 use crate::http::edge::EdgeError;
-use crate::http::state::Front;
+use crate::http::state::{BODY_UNIT, Front};
 
 /// A request whose maker is known.
 pub struct Call {
@@ -26,6 +27,7 @@ pub struct Call {
     params: RawPathParams,
     /// In a mutex because a body may be sent between threads but not shared, and calls are shared; never locked.
     body: Mutex<Body>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
@@ -38,7 +40,7 @@ impl Call {
         let (mut parts, body) = request.into_parts();
         let principal = authenticate(&front, &parts.headers)?;
         let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| EdgeError::BadPath)?;
-        Ok(Self { front, principal, parts, params, body: Mutex::new(body) })
+        Ok(Self { front, principal, parts, params, body: Mutex::new(body), room: None })
     }
 
     /// A parameter of the path, percent-decoded. Empty if the route has no such parameter.
@@ -63,12 +65,42 @@ impl Call {
             return Err(EdgeError::TooLarge { max });
         }
         let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let collected = tokio::time::timeout(self.front.config.http.body_timeout, Limited::new(body, max).collect());
-        match collected.await {
-            Err(_) => Err(EdgeError::BodyTimeout),
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(EdgeError::TooLarge { max }),
-            Ok(Err(_)) => Err(EdgeError::BodyCut),
+        let span = self.front.config.http.body_timeout;
+        tokio::time::timeout(span, self.collect(Limited::new(body, max), max))
+            .await
+            .unwrap_or(Err(EdgeError::BodyTimeout))
+    }
+
+    /// Puts a body together while there is room for it in the server. The room is given back with the call.
+    async fn collect(&mut self, mut body: Limited<Body>, max: usize) -> Result<Bytes, EdgeError> {
+        let (mut first, mut rest) = (Bytes::new(), Vec::new());
+        let mut held = 0;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                if error.is::<LengthLimitError>() { EdgeError::TooLarge { max } } else { EdgeError::BodyCut }
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            let units = (held + data.len()).div_ceil(BODY_UNIT) - held.div_ceil(BODY_UNIT);
+            self.reserve(units)?;
+            held += data.len();
+            match (first.is_empty(), rest.is_empty()) {
+                (true, true) => first = data,
+                (_, true) => rest = [first.as_ref(), &data].concat(),
+                (_, false) => rest.extend_from_slice(&data),
+            }
         }
+        // Most bodies are one frame: they are handed on as they were received.
+        Ok(if rest.is_empty() { first } else { rest.into() })
+    }
+
+    fn reserve(&mut self, units: usize) -> Result<(), EdgeError> {
+        let units = u32::try_from(units).map_err(|_| EdgeError::Crowded)?;
+        let room = Arc::clone(&self.front.body_room).try_acquire_many_owned(units);
+        let room = room.map_err(|_| EdgeError::Crowded)?;
+        match &mut self.room {
+            Some(held) => held.merge(room),
+            None => self.room = Some(room),
+        }
+        Ok(())
     }
 }

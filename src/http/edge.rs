@@ -45,6 +45,9 @@ pub enum EdgeError {
         /// Bytes allowed.
         max: usize,
     },
+    /// Too many bytes of bodies are in memory already.
+    #[error("the server is busy with other requests")]
+    Crowded,
     /// The body did not arrive in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
@@ -64,6 +67,7 @@ impl EdgeError {
             Self::BadPath | Self::BodyCut => StatusCode::BAD_REQUEST,
             Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         }
     }
@@ -75,7 +79,10 @@ impl EdgeError {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             // What is left of the body would be taken for the next request.
-            Self::TooLarge { .. } | Self::BodyTimeout | Self::BodyCut => {
+            Self::TooLarge { .. } | Self::Crowded | Self::BodyTimeout | Self::BodyCut => {
+                if *self == Self::Crowded {
+                    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                }
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Self::EncodedBody => {

@@ -13,6 +13,14 @@ pub enum JsonError {
         /// Counted from 1.
         column: usize,
     },
+    /// A list in it is too long.
+    #[error("{message}")]
+    TooMany {
+        /// JSON pointer of the place.
+        pointer: String,
+        /// What was expected there.
+        message: String,
+    },
     /// It is JSON of another shape.
     #[error("{message}")]
     Shape {
@@ -23,9 +31,13 @@ pub enum JsonError {
     },
 }
 
-/// Reads `body`; nothing at all counts as `{}`.
+/// Reads `body`, an object; nothing at all counts as `{}`.
 pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, JsonError> {
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    // serde would take a list for the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(JsonError::Shape { pointer: String::new(), message: "expected an object".to_owned() });
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer(error.path());
@@ -38,7 +50,16 @@ pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, JsonError> {
 fn told(error: &serde_json::Error, pointer: String) -> JsonError {
     use serde_json::error::Category;
     match error.classify() {
-        Category::Data => JsonError::Shape { pointer, message: without_input(&error.to_string()) },
+        Category::Data => {
+            let text = error.to_string();
+            let message = without_input(&text);
+            // Only `Bounded` says both.
+            if text.starts_with("invalid length") && message.starts_with("expected a list of at most") {
+                JsonError::TooMany { pointer, message }
+            } else {
+                JsonError::Shape { pointer, message }
+            }
+        }
         Category::Syntax | Category::Eof | Category::Io => {
             JsonError::Syntax { line: error.line(), column: error.column() }
         }
@@ -89,6 +110,7 @@ mod tests {
         let error = read::<Shape>(br#"{"list":[1,"a secret, expected or not"]}"#).expect_err("a string is no number");
         assert_eq!(error, JsonError::Shape { pointer: "/list/1".into(), message: "expected u64".into() });
         assert!(matches!(read::<Shape>(b"{\"lost\":1}"), Err(JsonError::Shape { .. })));
+        assert!(matches!(read::<Shape>(b" [[1]]"), Err(JsonError::Shape { .. })));
         assert!(matches!(read::<Shape>(b"{"), Err(JsonError::Syntax { .. })));
         assert!(matches!(read::<Shape>(b"{} x"), Err(JsonError::Syntax { .. })));
         assert!(matches!(read::<Shape>(b"{\"list\":[-1]}"), Err(JsonError::Shape { .. })));

@@ -1,10 +1,11 @@
 //! The HTTP front: bytes to words of `model`, errors to the status and body of each dialect.
 //!
 //! To add a dialect: a module with a router, an envelope and an authenticator, and a line in
-//! [`owner_of`] for the paths it owns.
+//! `owner_of` for the paths it owns.
 
 mod around;
 mod auth;
+mod bounded;
 mod call;
 mod cloudflare;
 mod edge;

@@ -96,6 +96,7 @@ impl From<EdgeError> for Problem {
             EdgeError::BadPath => "bad_path",
             EdgeError::EncodedBody => "encoded_body",
             EdgeError::TooLarge { .. } => "too_large",
+            EdgeError::Crowded => "busy",
             EdgeError::BodyTimeout => "body_timeout",
             EdgeError::BodyCut => "body_cut",
         };
@@ -108,6 +109,9 @@ impl From<JsonError> for Problem {
         let detail = error.to_string();
         match error {
             JsonError::Syntax { .. } => Self::new(StatusCode::BAD_REQUEST, "not_json", detail),
+            JsonError::TooMany { pointer, .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "out_of_bounds", detail).at(pointer)
+            }
             JsonError::Shape { pointer, .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail).at(pointer)
             }

@@ -4,12 +4,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use crate::access::SealingKey;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::meters::Meters;
 use crate::model::AccessId;
+
+/// Bytes that a unit of [`Front::body_room`] stands for.
+pub(super) const BODY_UNIT: usize = 1 << 10;
 
 /// Who can reach the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub struct Front {
     pub exposure: Exposure,
     /// Counters of requests and connections.
     pub meters: Meters,
+    /// Room for the bodies of requests, in units of [`BODY_UNIT`].
+    pub(super) body_room: Arc<Semaphore>,
     stopping: AtomicBool,
     waiting: WaitingPulls,
     /// Head of the ids of requests, drawn at the start.
@@ -50,6 +57,7 @@ impl Front {
         sealing: SealingKey,
         exposure: Exposure,
     ) -> Arc<Self> {
+        let body_room = Arc::new(Semaphore::new(body_units(&config)));
         let requests_prefix = (clock.random() >> 96) as u32;
         Arc::new(Self {
             engine,
@@ -58,11 +66,18 @@ impl Front {
             sealing,
             exposure,
             meters: Meters::default(),
+            body_room,
             stopping: AtomicBool::new(false),
             waiting: WaitingPulls::default(),
             requests_prefix,
             requests: AtomicU64::new(0),
         })
+    }
+
+    /// Bytes of request bodies in memory now, rounded up.
+    pub fn body_bytes(&self) -> usize {
+        let units = body_units(&self.config);
+        units.saturating_sub(self.body_room.available_permits()) * BODY_UNIT
     }
 
     /// From now on, probes are told that the server is stopping.
@@ -90,6 +105,10 @@ impl Front {
         *count += 1;
         Some(WaitingPull { front: Arc::clone(self), id: id.clone() })
     }
+}
+
+fn body_units(config: &Config) -> usize {
+    config.http.buffer_bytes_max.div_ceil(BODY_UNIT).min(Semaphore::MAX_PERMITS)
 }
 
 /// Waiting pulls per credential; those with none are not in it.

@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) first_kept_durable: AtomicU64,
     /// Set by the first fatal error of any thread.
     pub(crate) stopped: AtomicBool,
+    /// Set by a clean stop: the keeper has nothing to do any more.
+    pub(crate) closed: AtomicBool,
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,6 +116,7 @@ impl Shared {
             step: Mutex::new(()),
             first_kept_durable: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         }
     }
 

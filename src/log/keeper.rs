@@ -112,6 +112,9 @@ impl Keeper {
         let shared = &*self.0;
         shared.go_on()?;
         let _one_at_a_time = locked(&shared.step);
+        if shared.closed.load(Ordering::SeqCst) {
+            return Ok(Step::Idle);
+        }
         if let Some(segment) = self.next_dropped(now) {
             return self.retire(&segment);
         }

@@ -411,7 +411,7 @@ impl Recovery<'_> {
             let (at_byte, bytes) = (plan.tail.end as u64, torn.len() as u64);
             self.cut.push(CutTail { file: segment_name(first), at_byte, bytes, kept_as });
         }
-        // Durable before a new segment takes the place of what was cut: later, that would be a gap.
+        // Durable before a new segment takes the place of what was cut, whatever its own sync covers.
         self.disk().sync_dir(&self.dir).map_err(opening("sync", &self.dir))
     }
 

@@ -351,10 +351,12 @@ impl Log {
         self.keeper().space_state()
     }
 
-    /// Makes everything durable and ends this log; the mark is for [`write_mark`](crate::log::write_mark).
+    /// Makes everything durable and ends this log, after the step that the keeper is at; readers may go
+    /// on. The mark is for [`write_mark`](crate::log::write_mark).
     pub fn stop_clean(mut self) -> Result<CleanMark, Fatal> {
         self.sync()?;
-        self.shared.stopped.store(true, Ordering::SeqCst);
+        let _no_step_runs = locked(&self.shared.step);
+        self.shared.closed.store(true, Ordering::SeqCst);
         Ok(CleanMark { epoch: self.epoch, last: self.last })
     }
 }

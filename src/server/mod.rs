@@ -27,6 +27,8 @@ use crate::server::io::{Pace, Paced};
 /// What a connection above the bound is told, before it is closed.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Enough to read large bodies at full speed.
+const BUFFER_BYTES_MIN: usize = 64 << 10;
 /// How long accepting rests when the system has no socket to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -111,6 +113,22 @@ impl Server {
     }
 }
 
+/// An open connection in the meters.
+struct Counted(Arc<Front>);
+
+impl Counted {
+    fn new(front: Arc<Front>) -> Self {
+        front.meters.connections.fetch_add(1, Ordering::Relaxed);
+        Self(front)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.meters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Takes a connection in, or turns it away at the bound.
 fn admit(
     front: &Arc<Front>,
@@ -127,12 +145,8 @@ fn admit(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY failed");
     }
-    front.meters.connections.fetch_add(1, Ordering::Relaxed);
-    let (front, router, draining) = (Arc::clone(front), router.clone(), draining.clone());
-    connections.spawn(async move {
-        converse(&front, router, draining, stream).await;
-        front.meters.connections.fetch_sub(1, Ordering::Relaxed);
-    });
+    let (counted, router, draining) = (Counted::new(Arc::clone(front)), router.clone(), draining.clone());
+    connections.spawn(async move { converse(&counted.0, router, draining, stream).await });
 }
 
 /// Says that the server is full. A socket just accepted takes these few bytes at once.
@@ -161,9 +175,12 @@ async fn converse(front: &Front, router: Router, mut draining: watch::Receiver<(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // Paced does this, and tells a slow head from an idle connection.
-        .header_read_timeout(None)
+        // Paced tells a slow head from an idle connection and is always earlier. But only with a time-out of
+        // its own does hyper look at the stream after an answer, which is what starts Paced's.
+        .header_read_timeout(bounds.idle_timeout + bounds.header_timeout)
         .max_header_size(bounds.header_bytes_max)
+        // What a client sends before the router reads it waits here: little, for there are many clients.
+        .max_buf_size(bounds.header_bytes_max.max(BUFFER_BYTES_MIN))
         .serve_connection(io, service);
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -1,6 +1,6 @@
 //! A log on a simulated disk together with what it must hold: shared by the tests of the log.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

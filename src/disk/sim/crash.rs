@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Change, Dice, Inode, NameChange, Node, SECTOR_BYTES, SimDisk, State};
+use crate::disk::sim::{Change, Dice, Inode, NameChange, Node, SECTOR_BYTES, SimDisk, State};
 
 /// How much of what was not synced survives. Pure chance alone would hardly ever keep or lose all.
 #[derive(Debug, Clone, Copy)]

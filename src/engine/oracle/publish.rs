@@ -51,8 +51,12 @@ impl World {
             return Err(PublishError::TableFull { what: "idempotency keys", max });
         }
         if topic.topic.settings.compaction == Compaction::LatestPerKey {
-            let kept: HashSet<&Key> =
-                topic.messages.values().filter_map(|kept| kept.message.head.key.as_ref()).collect();
+            let kept: HashSet<&Key> = topic
+                .messages
+                .values()
+                .filter(|kept| kept.moved_at.is_none())
+                .filter_map(|kept| kept.message.head.key.as_ref())
+                .collect();
             let news: HashSet<&Key> =
                 messages.iter().filter_map(|message| message.key.as_ref()).filter(|key| !kept.contains(key)).collect();
             let max = self.limits.compaction_keys_max;

@@ -57,6 +57,8 @@ pub(super) struct Kept {
     pub message: Message,
     /// A newer message of its key came: it is never handed out again, and goes when no lease is on it.
     pub superseded: bool,
+    /// When it was moved here from another topic: its age counts from then, and compaction passes it by.
+    pub moved_at: Option<Millis>,
 }
 
 /// A publish under an idempotency key.
@@ -182,20 +184,21 @@ impl TopicState {
     }
 
     /// Puts `message` at the tail. With compaction it supersedes the older ones of its key: those under a
-    /// lease finish first.
-    fn append(&mut self, mut message: Message) -> Offset {
+    /// lease finish first. Moved messages stand outside compaction.
+    fn append(&mut self, mut message: Message, moved_at: Option<Millis>) -> Offset {
         let offset = self.tail;
         self.tail = offset.plus(1);
         message.head.offset = offset;
-        if self.topic.settings.compaction == Compaction::LatestPerKey && message.head.key.is_some() {
+        let compacts = self.topic.settings.compaction == Compaction::LatestPerKey;
+        if compacts && message.head.key.is_some() && moved_at.is_none() {
             for (older, kept) in &mut self.messages {
-                if kept.message.head.key == message.head.key {
+                if kept.message.head.key == message.head.key && kept.moved_at.is_none() {
                     kept.superseded = true;
                     self.groups.iter_mut().for_each(|group| group.forget_returned(*older));
                 }
             }
         }
-        self.messages.insert(offset, Kept { message, superseded: false });
+        self.messages.insert(offset, Kept { message, superseded: false, moved_at });
         offset
     }
 
@@ -210,8 +213,8 @@ impl TopicState {
         let leased = |offset: &Offset| self.groups.iter().any(|group| group.has_leased(*offset));
         let retention = self.topic.settings.retention;
         let too_old = |kept: &Kept| {
-            let published_at = kept.message.head.published_at;
-            retention.age.is_some_and(|age| published_at.after(age) <= now)
+            let arrived_at = kept.moved_at.unwrap_or(kept.message.head.published_at);
+            retention.age.is_some_and(|age| arrived_at.after(age) <= now)
         };
         let gone: Vec<Offset> = self
             .messages
@@ -379,12 +382,13 @@ impl World {
     pub fn move_to(&mut self, t: usize, mut message: Message, origin: Option<Origin>) {
         message.head.ready_at = message.head.published_at;
         message.head.origin = origin;
-        self.topics[t].append(message);
+        let now = self.now;
+        self.topics[t].append(message, Some(now));
     }
 
     /// Puts a new message at the tail of topic `t`.
     pub fn add_message(&mut self, t: usize, message: Message) -> Offset {
-        self.topics[t].append(message)
+        self.topics[t].append(message, None)
     }
 
     pub fn add_topic(&mut self, account: AccountName, name: TopicName, settings: TopicSettings) -> usize {

@@ -100,11 +100,11 @@ impl Fault {
     pub fn json(error: &JsonError, plane: Plane) -> Self {
         let code = match (error, plane) {
             (JsonError::Syntax { .. }, Plane::Data) => 10208,
-            (JsonError::Shape { .. }, Plane::Data) => 10207,
+            (JsonError::Shape { .. } | JsonError::TooMany { .. }, Plane::Data) => 10207,
             (_, Plane::Control) => 10026,
         };
         let mut fault = Self::bad(code, error.to_string());
-        if let JsonError::Shape { pointer, .. } = error {
+        if let JsonError::Shape { pointer, .. } | JsonError::TooMany { pointer, .. } = error {
             fault.pointer = Some(pointer.clone());
         }
         fault
@@ -261,6 +261,7 @@ impl From<EdgeError> for Fault {
             EdgeError::BadPath => (error.status(), 7003, said),
             EdgeError::EncodedBody | EdgeError::BodyTimeout | EdgeError::BodyCut => (error.status(), 10026, said),
             EdgeError::TooLarge { .. } => (error.status(), 10205, said),
+            EdgeError::Crowded => (error.status(), 10250, said),
         };
         Self { edge: Some(error), ..Self::new(status, code, message) }
     }

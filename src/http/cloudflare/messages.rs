@@ -28,29 +28,39 @@ use crate::model::{Body, ContentType, Delivery, NewMessage};
 const BODY_BYTES_MAX: usize = 128_000;
 /// Bytes of all bodies of a batch.
 const BATCH_BYTES_MAX: usize = 256_000;
+/// Bytes of a push as JSON, which may write every byte of a batch in six.
+const REQUEST_BYTES_MAX: usize = 2 << 20;
+const _: () = assert!(REQUEST_BYTES_MAX > 6 * BATCH_BYTES_MAX);
 /// A pull that names no size, of a consumer that has none.
 const PULL_DEFAULT: u64 = 5;
+/// Code of a batch of too few or too many messages.
+const BATCH_COUNT_INVALID: u32 = 10206;
+/// Code of a batch whose delay is wrong.
+const BATCH_DELAY_INVALID: u32 = 10202;
+/// Code of a message whose delay or content type is wrong.
+const METADATA_INVALID: u32 = 10203;
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// `POST /queues/{queue}/messages`
 pub async fn push(mut call: QueueCall) -> Result<Response, Fault> {
-    let body = call.call.body().await?;
-    let message: MessageIn<'_> = json::read(&body).map_err(|error| message_fault(&error))?;
+    let body = call.call.body_within(REQUEST_BYTES_MAX.min(call.call.front.config.http.request_bytes_max)).await?;
+    let message: MessageIn<'_> = json::read(&body).map_err(|error| shape_fault(&error))?;
     let message = read_message(&message, None)?;
     send(&call, vec![message]).await
 }
 
 /// `POST /queues/{queue}/messages/batch`
 pub async fn push_batch(mut call: QueueCall) -> Result<Response, Fault> {
-    let body = call.call.body().await?;
-    let batch: BatchIn<'_> = json::read(&body).map_err(|error| message_fault(&error))?;
-    let count = batch.messages.len();
+    let body = call.call.body_within(REQUEST_BYTES_MAX.min(call.call.front.config.http.request_bytes_max)).await?;
+    let batch: BatchIn<'_> = json::read(&body).map_err(|error| batch_shape_fault(&error))?;
+    let messages = batch.messages.0;
+    let count = messages.len();
     if count == 0 || count as u64 > BATCH_MAX {
-        return Err(Fault::bad(10206, format!("a batch has 1 to {BATCH_MAX} messages, not {count}")));
+        return Err(Fault::bad(BATCH_COUNT_INVALID, format!("a batch has 1 to {BATCH_MAX} messages, not {count}")));
     }
-    let delay = read_delay(batch.delay_seconds, 10202)?;
-    let messages = batch.messages.iter().map(|message| read_message(message, delay));
+    let delay = read_delay(batch.delay_seconds, BATCH_DELAY_INVALID)?;
+    let messages = messages.iter().map(|message| read_message(message, delay));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
     if bytes > BATCH_BYTES_MAX {
@@ -59,17 +69,29 @@ pub async fn push_batch(mut call: QueueCall) -> Result<Response, Fault> {
     send(&call, messages).await
 }
 
-/// JSON of the wrong shape has a code of its own where a delay or content type is wrong.
-fn message_fault(error: &JsonError) -> Fault {
+/// JSON of the wrong shape; where a delay or content type is wrong, that has a code of its own.
+fn shape_fault(error: &JsonError) -> Fault {
     match error {
-        JsonError::Shape { pointer, .. } if pointer == "/delay_seconds" => Fault::bad(10202, error.to_string()),
-        JsonError::Shape { pointer, .. }
-            if pointer.ends_with("/delay_seconds") || pointer.ends_with("/content_type") =>
-        {
-            Fault::bad(10203, error.to_string())
+        JsonError::Shape { pointer, .. } if is_metadata(pointer) => Fault::bad(METADATA_INVALID, error.to_string()),
+        JsonError::Shape { .. } | JsonError::TooMany { .. } | JsonError::Syntax { .. } => {
+            Fault::json(error, Plane::Data)
         }
-        JsonError::Shape { .. } | JsonError::Syntax { .. } => Fault::json(error, Plane::Data),
     }
+}
+
+/// The same, of a batch, which has a delay itself.
+fn batch_shape_fault(error: &JsonError) -> Fault {
+    match error {
+        JsonError::Shape { pointer, .. } if pointer == "/delay_seconds" => {
+            Fault::bad(BATCH_DELAY_INVALID, error.to_string())
+        }
+        JsonError::TooMany { .. } => Fault::bad(BATCH_COUNT_INVALID, error.to_string()),
+        JsonError::Shape { .. } | JsonError::Syntax { .. } => shape_fault(error),
+    }
+}
+
+fn is_metadata(pointer: &str) -> bool {
+    pointer.ends_with("/delay_seconds") || pointer.ends_with("/content_type")
 }
 
 fn read_delay(delay: Option<Whole>, code: u32) -> Result<Option<Duration>, Fault> {
@@ -90,12 +112,12 @@ fn read_message(message: &MessageIn<'_>, batch_delay: Option<Duration>) -> Resul
             (Bytes::from(text), TEXT)
         }
         None | Some("json") => (Bytes::from(compact(raw.get())), JSON),
-        Some(_) => return Err(Fault::bad(10203, "content_type must be text or json")),
+        Some(_) => return Err(Fault::bad(METADATA_INVALID, "content_type must be text or json")),
     };
     if body.len() > BODY_BYTES_MAX {
         return Err(Fault::bad(10204, format!("a message has {} bytes, the limit is {BODY_BYTES_MAX}", body.len())));
     }
-    let delay = read_delay(message.delay_seconds, 10203)?.or(batch_delay);
+    let delay = read_delay(message.delay_seconds, METADATA_INVALID)?.or(batch_delay);
     let content_type = ContentType::parse(content_type).ok();
     Ok(NewMessage { body, content_type, delay, ..NewMessage::default() })
 }
@@ -197,7 +219,7 @@ fn render(body: &Body, content_type: Option<&ContentType>, json_body: JsonBody) 
 /// `POST /queues/{queue}/messages/ack`
 pub async fn ack(mut call: QueueCall) -> Result<Response, Fault> {
     let request: SettleIn = call.read().await?;
-    let (acks, retries) = (request.acks.unwrap_or_default(), request.retries.unwrap_or_default());
+    let (acks, retries) = (request.acks.unwrap_or_default().0, request.retries.unwrap_or_default().0);
     let acked: HashSet<String> = acks.iter().map(|ack| ack.lease_id.clone()).collect();
     let mut items: Vec<(String, SettleAction)> = Vec::with_capacity(acks.len() + retries.len());
     items.extend(acks.into_iter().map(|ack| (ack.lease_id, SettleAction::Ack)));

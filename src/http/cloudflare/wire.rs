@@ -8,8 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::engine::Counts;
+use crate::http::bounded::Bounded;
 use crate::http::whole::Whole;
 use crate::model::Millis;
+use crate::model::bounds::SETTLE_BATCH_MAX;
 
 /// One error of the envelope.
 #[derive(Debug, Serialize)]
@@ -224,7 +226,7 @@ pub struct MessageIn<'a> {
 #[derive(Debug, Deserialize)]
 pub struct BatchIn<'a> {
     #[serde(borrow)]
-    pub messages: Vec<MessageIn<'a>>,
+    pub messages: Bounded<MessageIn<'a>, 1_000>,
     pub delay_seconds: Option<Whole>,
 }
 
@@ -280,8 +282,8 @@ pub struct RetryIn {
 /// Leases to settle.
 #[derive(Debug, Deserialize)]
 pub struct SettleIn {
-    pub acks: Option<Vec<AckIn>>,
-    pub retries: Option<Vec<RetryIn>>,
+    pub acks: Option<Bounded<AckIn, SETTLE_BATCH_MAX>>,
+    pub retries: Option<Bounded<RetryIn, SETTLE_BATCH_MAX>>,
 }
 
 /// What became of the leases.

@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::de::IntoDeserializer;
 
 use crate::engine::{HandleKind, LeaseRef, Peek, PeekFilter, Pull, Settle, SettleAction, Wait};
+use crate::http::bounded::Bounded;
 use crate::http::call::Call;
 use crate::http::native::fault::too_many_waiting;
 use crate::http::native::query::{PROPERTY, Query};
@@ -16,6 +17,7 @@ use crate::http::native::wire::{
 };
 use crate::http::native::{answer, group_ref, read_json, size, topic_ref};
 use crate::http::problem::Problem;
+use crate::model::bounds::SETTLE_BATCH_MAX;
 use crate::model::{GroupName, GroupRef, Key, MessageId, Millis, Offset, Tag};
 
 const PULL_DEFAULT: u64 = 10;
@@ -83,7 +85,7 @@ pub async fn bury(mut call: Call) -> Result<Response, Problem> {
 
 async fn settle(
     call: &Call,
-    tokens: Vec<String>,
+    tokens: Bounded<String, SETTLE_BATCH_MAX>,
     action: &SettleAction,
     lateness: LatenessWire,
 ) -> Result<Response, Problem> {
@@ -91,7 +93,7 @@ async fn settle(
         account: call.principal.account.clone(),
         topic: topic_ref(call)?,
         group: Some(group_ref(call)?),
-        items: tokens.into_iter().map(|token| (LeaseRef::Token(token), action.clone())).collect(),
+        items: tokens.0.into_iter().map(|token| (LeaseRef::Token(token), action.clone())).collect(),
         lateness: lateness.into(),
     };
     let outcomes = call.front.engine.settle(request).await?;

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::engine::{Counts, GroupStatus, Histogram, Status};
 use crate::http::call::Call;
-use crate::http::meters::Meters;
 use crate::http::native::health::status_within_reach;
 use crate::http::problem::Problem;
+use crate::http::state::Front;
 use crate::model::Millis;
 
 /// `GET /metrics`
@@ -19,7 +19,7 @@ pub async fn metrics(call: Call) -> Result<Response, Problem> {
     let mut page = Page(String::new());
     page.topics(&status, call.front.clock.wall());
     page.engine(&status);
-    page.front(&call.front.meters);
+    page.front(&call.front);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response())
 }
 
@@ -122,7 +122,8 @@ impl Page {
         self.sample(&format!("{name}_count"), &[], histogram.count as f64);
     }
 
-    fn front(&mut self, meters: &Meters) {
+    fn front(&mut self, front: &Front) {
+        let meters = &front.meters;
         self.head("windlass_http_requests_total", "counter", "Requests answered, by dialect and class of status.");
         for (speech, class, count) in meters.answers() {
             let status = format!("{class}xx");
@@ -134,6 +135,8 @@ impl Page {
         }
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
         self.single("windlass_http_connections", "gauge", "Connections open now.", load(&meters.connections));
+        let help = "Bytes of request bodies in memory.";
+        self.single("windlass_http_body_bytes", "gauge", help, front.body_bytes() as f64);
         let help = "Connections turned away at the bound.";
         self.single("windlass_http_connections_refused_total", "counter", help, load(&meters.connections_refused));
     }

@@ -110,7 +110,7 @@ pub async fn publish(mut call: Call) -> Result<Response, Problem> {
 pub async fn publish_batch(mut call: Call) -> Result<Response, Problem> {
     let body = call.body().await?;
     let batch: Batch<'_> = json::read(&body)?;
-    let messages = batch.messages.into_iter().enumerate().map(|(place, message)| read_message(place, message));
+    let messages = batch.messages.0.into_iter().enumerate().map(|(place, message)| read_message(place, message));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     let published = send(&call, messages).await?;
     let status = status(&published);

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Recovery;
 use crate::disk::DiskFile;
 use crate::log::error::opening;
 use crate::log::files::{Segment, segment_name, spare_name};
@@ -13,6 +12,7 @@ use crate::log::format::{
 };
 use crate::log::keeper::{Pool, is_no_space, temporary_name};
 use crate::log::plan::Plan;
+use crate::log::recover::Recovery;
 use crate::log::scan::{Frame, Frames};
 use crate::log::writer::{Active, Start, segment_front};
 use crate::log::{Epoch, FrameMeta, OpenError, Options, Urgency};

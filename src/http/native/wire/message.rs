@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::engine::{Counts, MessageState, Peeked, Pulled, SettleOutcome};
+use crate::http::bounded::Bounded;
 use crate::http::native::wire::{StartWire, millis};
+use crate::model::bounds::{PUBLISH_BATCH_MAX, SETTLE_BATCH_MAX};
 use crate::model::{Body, Delivery, MessageHead, Millis, Published};
 
 /// One message of a batch.
@@ -41,7 +43,7 @@ pub struct Batch<'a> {
     /// 1 to 10000.
     #[serde(borrow)]
     #[schema(value_type = Vec<BatchMessage>)]
-    pub messages: Vec<BatchMessage<'a>>,
+    pub messages: Bounded<BatchMessage<'a>, PUBLISH_BATCH_MAX>,
 }
 
 /// Where a message was put.
@@ -281,7 +283,8 @@ impl From<LatenessWire> for crate::engine::Lateness {
 #[serde(deny_unknown_fields)]
 pub struct SettleRequest {
     /// At most 10000.
-    pub tokens: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub tokens: Bounded<String, SETTLE_BATCH_MAX>,
     #[serde(default)]
     pub lateness: LatenessWire,
 }
@@ -291,7 +294,8 @@ pub struct SettleRequest {
 #[serde(deny_unknown_fields)]
 pub struct NackRequest {
     /// At most 10000.
-    pub tokens: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub tokens: Bounded<String, SETTLE_BATCH_MAX>,
     /// Wait before the next delivery, at most 14 days. Default: the group's retry delay.
     pub delay_ms: Option<u64>,
     #[serde(default)]
@@ -303,7 +307,8 @@ pub struct NackRequest {
 #[serde(deny_unknown_fields)]
 pub struct ExtendRequest {
     /// At most 10000.
-    pub tokens: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub tokens: Bounded<String, SETTLE_BATCH_MAX>,
     /// The new lease from now on, 1 ms to 12 hours.
     pub lease_ms: u64,
     #[serde(default)]
@@ -315,7 +320,8 @@ pub struct ExtendRequest {
 #[serde(deny_unknown_fields)]
 pub struct BuryRequest {
     /// At most 10000.
-    pub tokens: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub tokens: Bounded<String, SETTLE_BATCH_MAX>,
     /// Kept in the dead letter's origin; at most 1024 bytes.
     pub reason: String,
     #[serde(default)]

@@ -1,0 +1,61 @@
+//! Bodies and secrets reach no log line, at any level, whatever goes wrong.
+
+#[path = "support/http.rs"]
+mod support;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use support::Rig;
+use windlass::model::Permissions;
+
+/// Everything that was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("the lines").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn bodies_and_secrets_reach_no_log_line() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).init();
+
+    let rig = Rig::start();
+    let token = rig.token("default", Permissions::ALL, "*");
+    let v1 = "/api/windlass/v1";
+    let ask = |method: &str, path: &str| rig.ask(method, &format!("{v1}{path}")).token(&token);
+    ask("POST", "/topics").json(&json!({"name": "named"})).send().expect(201);
+    ask("POST", "/topics/named/groups").json(&json!({"name": "g"})).send().expect(201);
+    ask("POST", "/topics/named/messages?property.p=PROPERTYVALUE").body("BODYTEXT").send().expect(201);
+    ask("POST", "/topics/named/messages/batch").body("{\"messages\":[{\"body\":\"BODYTEXT\",\"x\":1}]}").send();
+    ask("POST", "/topics/named/messages/batch").body("{\"messages\":\"BODYTEXT\"}").send();
+    let pulled = ask("POST", "/topics/named/groups/g/pull").json(&json!({})).send().expect(200);
+    let lease = pulled["messages"][0]["token"].as_str().expect("a lease").to_owned();
+    ask("POST", "/topics/named/groups/g/ack").json(&json!({"tokens": [lease]})).send().expect(200);
+    let made = ask("POST", "/tokens").json(&json!({"permissions": ["admin"], "kind": "access_key"})).send().expect(201);
+    rig.ask("GET", &format!("{v1}/topics")).token("wl_FORGEDTOKEN").send().expect(401);
+    rig.ask("GET", "/client/v4/accounts/default/queues").header("x-auth-key", "wl_FORGEDTOKEN").send().expect(401);
+    let id = ask("GET", "/topics/named").send().expect(200)["id"].as_str().expect("an id").to_owned();
+    let push = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}/messages")).token(&token);
+    push.json(&json!({"body": "BODYTEXT"})).send().expect(200);
+
+    let logged = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
+    assert!(logged.contains("/api/windlass/v1/topics/named/messages"), "requests are logged at debug:\n{logged}");
+    assert!(logged.contains("credential made"));
+    let secret = made["secret"].as_str().expect("a secret").to_owned();
+    for hidden in ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE", &token, &lease, &secret, "Qk9EWVRFWFQ"] {
+        let line = logged.lines().find(|line| line.contains(hidden));
+        assert!(line.is_none(), "{hidden} was logged: {line:?}");
+    }
+}
