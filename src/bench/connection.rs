@@ -27,6 +27,11 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(READ_BYTES), body_at: 0 })
     }
 
+    /// Where it leads.
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
     /// Sends a whole request and reads the answer: its status. The body is [`Connection::body`].
     pub async fn ask(&mut self, request: &[u8]) -> io::Result<u16> {
         self.stream.write_all(request).await?;
@@ -84,11 +89,10 @@ fn read_head(head: &[u8]) -> Option<(u16, usize)> {
     Some((status, 0))
 }
 
-/// The bytes of a request.
+/// The bytes of a request; `headers` has the host.
 pub fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    let mut bytes =
-        format!("{method} {path} HTTP/1.1\r\nhost: windlass\r\n{headers}content-length: {length}\r\n\r\n").into_bytes();
+    let mut bytes = format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }

@@ -24,7 +24,8 @@ pub enum Dialect {
 #[derive(Debug, Clone)]
 pub struct Speech {
     dialect: Dialect,
-    authorization: String,
+    /// Host and authorization.
+    headers: String,
     body_bytes: usize,
     /// Path of the topic (native) or of the queue (Cloudflare).
     topic: String,
@@ -44,10 +45,11 @@ impl Speech {
         body_bytes: usize,
     ) -> std::io::Result<Self> {
         let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let own = format!("host: {}\r\n{authorization}", connection.peer()?);
         let mut bits = [0; 4];
         getrandom::fill(&mut bits).map_err(|error| std::io::Error::other(error.to_string()))?;
         let name = format!("{TOPIC}-{:08x}", u32::from_ne_bytes(bits));
-        let headers = format!("{authorization}{JSON}");
+        let headers = format!("{own}{JSON}");
         let topics = "/api/windlass/v1/topics";
         let mut topic = format!("{topics}/{name}");
         let made = format!("{{\"name\":\"{name}\"}}");
@@ -58,18 +60,18 @@ impl Speech {
         if dialect == Dialect::Cloudflare {
             topic = format!("/client/v4/accounts/{}/queues/{id}", account_hex(&AccountName::standard()));
         }
-        Ok(Self { dialect, authorization, body_bytes, topic })
+        Ok(Self { dialect, headers: own, body_bytes, topic })
     }
 
     fn json(&self, path: &str, body: &str) -> Vec<u8> {
-        request("POST", &format!("{}{path}", self.topic), &format!("{}{JSON}", self.authorization), body.as_bytes())
+        request("POST", &format!("{}{path}", self.topic), &format!("{}{JSON}", self.headers), body.as_bytes())
     }
 
     /// Publishes one message whose body is `body`.
     pub fn publish_body(&self, body: &str) -> Vec<u8> {
         match self.dialect {
             Dialect::Native => {
-                let headers = format!("{}content-type: text/plain\r\n", self.authorization);
+                let headers = format!("{}content-type: text/plain\r\n", self.headers);
                 request("POST", &format!("{}/messages", self.topic), &headers, body.as_bytes())
             }
             Dialect::Cloudflare => {
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     fn speech(body_bytes: usize) -> Speech {
-        Speech { dialect: Dialect::Native, authorization: String::new(), body_bytes, topic: "/t".to_owned() }
+        Speech { dialect: Dialect::Native, headers: String::new(), body_bytes, topic: "/t".to_owned() }
     }
 
     #[test]
