@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::bench::connection::Connection;
@@ -197,6 +198,8 @@ async fn take_and_ack(connection: &mut Connection, pull: &[u8], speech: &Speech)
 
 /// Most messages of one pull of the waiting consumer.
 const LATENCY_BATCH: usize = 100;
+/// How long it waits.
+const LATENCY_WAIT_MS: u64 = 500;
 
 /// The connections publish in turn, so that a slow answer does not hold up the next message.
 async fn latency(
@@ -208,41 +211,11 @@ async fn latency(
     report: &Shared,
 ) -> io::Result<()> {
     let (begun, end) = (Instant::now(), Instant::now() + load.duration);
-    let mut consumer = Connection::open(address).await?;
-    let mut acker = Connection::open(address).await?;
-    let (tokens_out, mut tokens_in) = tokio::sync::mpsc::unbounded_channel::<Vec<String>>();
-    let (ack_report, ack_speech) = (report.clone(), speech.clone());
-    let acks = tokio::task::spawn_local(async move {
-        while let Some(tokens) = tokens_in.recv().await {
-            if let Err(error) = must(&mut acker, &ack_speech.ack(&tokens)).await {
-                return ack_report.borrow_mut().fail(&error);
-            }
-        }
-    });
-    let (pull_report, pull_speech) = (report.clone(), speech.clone());
-    let consuming = tokio::task::spawn_local(async move {
-        let request = pull_speech.pull(LATENCY_BATCH, 500);
-        loop {
-            if let Err(error) = must(&mut consumer, &request).await {
-                return pull_report.borrow_mut().fail(&error);
-            }
-            let now = begun.elapsed();
-            let tokens = pull_speech.tokens(consumer.body());
-            let mut report = pull_report.borrow_mut();
-            for stamp in stamps(consumer.body()) {
-                report.times.add(now.saturating_sub(stamp));
-                report.messages += 1;
-            }
-            drop(report);
-            match tokens.is_empty() {
-                true if Instant::now() > end => return,
-                true => {}
-                // The acker has failed, and said so.
-                false if tokens_out.send(tokens).is_err() => return,
-                false => {}
-            }
-        }
-    });
+    let (consumer, acker) = (Connection::open(address).await?, Connection::open(address).await?);
+    let (tokens_out, tokens_in) = mpsc::unbounded_channel();
+    let acks = tokio::task::spawn_local(ack_what_comes(acker, speech.clone(), tokens_in, report.clone()));
+    let consuming = Consumer { speech: speech.clone(), begun, end, tokens_out, report: report.clone() };
+    let consuming = tokio::task::spawn_local(consuming.run(consumer));
     let publishers = connections.len() as u32;
     let pause = Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX).max(1);
     let filler = text(load.body_bytes.saturating_sub(STAMP_DIGITS + 1));
@@ -263,9 +236,62 @@ async fn latency(
         }
     })
     .await;
+    // A panic of either has been printed, and its messages are missing in the report.
     let _ = consuming.await;
     let _ = acks.await;
     Ok(())
+}
+
+/// Acks what the consumer got, on a connection of its own so that the consumer is waiting again at once.
+async fn ack_what_comes(
+    mut connection: Connection,
+    speech: Speech,
+    mut tokens_in: mpsc::UnboundedReceiver<Vec<String>>,
+    report: Shared,
+) {
+    while let Some(tokens) = tokens_in.recv().await {
+        if let Err(error) = must(&mut connection, &speech.ack(&tokens)).await {
+            return report.borrow_mut().fail(&error);
+        }
+    }
+}
+
+/// The waiting consumer.
+struct Consumer {
+    speech: Speech,
+    /// What stamps count from.
+    begun: Instant,
+    end: Instant,
+    /// Not bounded: as many as are published, at a steady rate.
+    tokens_out: mpsc::UnboundedSender<Vec<String>>,
+    report: Shared,
+}
+
+impl Consumer {
+    /// Receives until the end, and then until there is nothing more.
+    async fn run(self, mut connection: Connection) {
+        let request = self.speech.pull(LATENCY_BATCH, LATENCY_WAIT_MS);
+        loop {
+            if let Err(error) = must(&mut connection, &request).await {
+                return self.report.borrow_mut().fail(&error);
+            }
+            let now = self.begun.elapsed();
+            let tokens = self.speech.tokens(connection.body());
+            let mut report = self.report.borrow_mut();
+            for stamp in stamps(connection.body()) {
+                report.times.add(now.saturating_sub(stamp));
+                report.messages += 1;
+            }
+            drop(report);
+            match tokens.is_empty() {
+                true if Instant::now() > self.end => return,
+                true => {}
+                // The acker has failed, and said so.
+                false if self.tokens_out.send(tokens).is_err() => return,
+                false => {}
+            }
+        }
+    }
 }
 
 const STAMP_DIGITS: usize = 16;
