@@ -42,7 +42,8 @@ pub enum Command {
     Seek(SeekWork, Reply<Result<SeekReport, LookupError>>),
     Purge(AccountName, TopicRef, Reply<Result<PurgeReport, LookupError>>),
     Discard(Discard, Reply<Result<DiscardReport, LookupError>>),
-    Redrive(AccountName, TopicRef, Vec<Offset>, Reply<Result<RedriveReport, LookupError>>),
+    /// Offsets in order, and how many of them to move at most.
+    Redrive(AccountName, TopicRef, (Vec<Offset>, usize), Reply<Result<RedriveReport, LookupError>>),
     Counts(AccountName, TopicRef, Option<GroupRef>, Reply<Result<Counts, LookupError>>),
     Status(Reply<Status>),
     PutAccess(AccessRecord, Reply<Result<(), AccessError>>),

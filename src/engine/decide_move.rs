@@ -190,9 +190,9 @@ impl Writer {
         if let Some(block) = self.first_away(no, &request.offsets) {
             return Step::Need(Command::Discard(request, reply), no, block);
         }
+        let mut seen = std::collections::HashSet::new();
         let mut discarded = request.offsets;
-        discarded.sort_unstable();
-        discarded.dedup();
+        discarded.retain(|offset| seen.insert(*offset));
         let topic = &self.state.topics[&no];
         let mut items = Vec::new();
         discarded.retain(|offset| match topic.rows.get(offset.get()) {
@@ -222,13 +222,13 @@ impl Writer {
         &mut self,
         account: AccountName,
         topic: TopicRef,
-        offsets: Vec<Offset>,
+        (offsets, limit): (Vec<Offset>, usize),
         reply: Reply<Result<RedriveReport, LookupError>>,
     ) -> Step {
         let bytes = (offsets.len() * MOVE_BYTES / 4).min(self.frame_bytes_max() / 2);
         let room = self.room(4096 + bytes, Urgency::Essential);
         if room == Room::NeedsRoll {
-            return Step::Roll(Command::Redrive(account, topic, offsets, reply));
+            return Step::Roll(Command::Redrive(account, topic, (offsets, limit), reply));
         }
         let no = match (self.refusal(Urgency::Essential, room), self.find(&account, &topic)) {
             (None, Ok(no)) => no,
@@ -242,10 +242,13 @@ impl Writer {
             }
         };
         if let Some(block) = self.first_away(no, &offsets) {
-            return Step::Need(Command::Redrive(account, topic, offsets, reply), no, block);
+            return Step::Need(Command::Redrive(account, topic, (offsets, limit), reply), no, block);
         }
         let mut report = RedriveReport { moved: 0, left: 0 };
         for offset in offsets {
+            if report.moved as usize >= limit {
+                break;
+            }
             match self.redrive_one(&account, no, offset.get()) {
                 Some(true) => report.moved += 1,
                 Some(false) => report.left += 1,

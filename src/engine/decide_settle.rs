@@ -118,6 +118,10 @@ impl Writer {
         action: &SettleAction,
         lateness: Lateness,
     ) -> SettleOutcome {
+        if !gathered.seen.is_empty() {
+            // What an item before did to a carrier happens first.
+            self.say(gathered);
+        }
         let carriers = self.state.groups[&group].with_handle(handle);
         let mut in_time = 0;
         let mut last = SettleOutcome::Unknown;

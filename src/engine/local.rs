@@ -579,9 +579,10 @@ impl LocalEngine {
             if let Some(offset) = at_or_after(&page) {
                 return Ok(Start::Offset(Offset::new(offset)));
             }
-            from = page.next;
+            // Whatever is published from here on is later.
+            (from, high) = (page.next, page.tail);
         }
-        Ok(Start::Tail)
+        Ok(Start::Offset(Offset::new(high)))
     }
 
     async fn do_peek(&self, request: Peek) -> Result<Peeked, PeekError> {
@@ -646,10 +647,13 @@ impl LocalEngine {
                 from = page.next.filter(|_| offsets.len() < request.limit);
             }
         }
-        offsets.truncate(request.limit);
+        offsets.sort_unstable();
+        offsets.dedup();
         let (account, topic) = (request.account, request.topic);
-        let report =
-            self.ask(|reply| Command::Redrive(account, topic, offsets, reply)).await.map_err(LookupError::from)?;
+        let report = self
+            .ask(|reply| Command::Redrive(account, topic, (offsets, request.limit), reply))
+            .await
+            .map_err(LookupError::from)?;
         let report = report?;
         Ok(RedriveReport { left: report.left + without_origin, ..report })
     }
@@ -674,8 +678,8 @@ fn deliver(shared: &Shared, taken: Taken) -> Result<Pulled, PullError> {
             message: Message { head, body: record.body },
             attempt: Attempt::new(item.attempt),
             token,
-            handle: item.handle,
-            lease: taken.lease,
+            handle: if taken.auto_ack { 0 } else { item.handle },
+            lease: if taken.auto_ack { Duration::ZERO } else { taken.lease },
         });
     }
     Ok(Pulled { deliveries, counts: taken.counts })

@@ -46,7 +46,8 @@ pub enum Start {
     Tail,
     /// This offset (moved into what is kept).
     Offset(Offset),
-    /// The first message published at or after this log-clock time.
+    /// The first message published at or after this log-clock time; the tail if there is none yet. Looked up
+    /// when it is said, not when it comes to be used.
     Time(Millis),
 }
 

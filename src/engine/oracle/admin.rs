@@ -9,6 +9,7 @@ use crate::engine::{
     Position, PullError, PurgeReport, Redrive, RedriveError, RedriveReport, Seek, SeekReport, UpdateGroupError,
     UpdateTopicError,
 };
+use crate::model::Start;
 use crate::model::{
     AccessId, AccessRecord, AccountName, Group, GroupId, GroupPatch, GroupRef, GroupSettings, Offset, SettingsError,
     Topic, TopicName, TopicPatch, TopicRef, bounds,
@@ -103,6 +104,10 @@ impl World {
         };
         let (standing, cursor) = match request.position {
             Position::Now(start) => (Standing::At(topic.resolve(start)), topic.resolve(start)),
+            // A time is looked up when it is said.
+            Position::FirstPull(start @ Start::Time(_)) => {
+                (Standing::Open(Start::Offset(self.topics[t].resolve(start))), Offset::ZERO)
+            }
             Position::FirstPull(start) => (Standing::Open(start), Offset::ZERO),
         };
         self.topics[t].groups.push(GroupState {
