@@ -60,7 +60,7 @@ pub struct Report {
     pub elapsed: Duration,
     /// Times of requests (publish; take and ack together) or of messages (latency).
     pub times: Histogram,
-    /// Requests that were refused for now (503, 507) and sent again; their times count from the first time.
+    /// Requests that were refused for now (429, 503, 507) and sent again; their times count from the first time.
     pub refused: u64,
     /// Requests that failed.
     pub errors: u64,

@@ -167,7 +167,7 @@ pub async fn must(connection: &mut Connection, request: &[u8]) -> std::io::Resul
     loop {
         match connection.ask(request).await? {
             200..300 => return Ok(refused),
-            503 | 507 if Instant::now() < patience => {
+            429 | 503 | 507 if Instant::now() < patience => {
                 refused += 1;
                 tokio::time::sleep(PAUSE).await;
             }
