@@ -1,6 +1,7 @@
 //! windlass: a durable queue server. See ARCHITECTURE.md for the layers and the walk of a message.
 
 pub mod access;
+mod bench;
 pub mod cli;
 pub mod clock;
 mod codec;

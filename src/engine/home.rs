@@ -95,6 +95,15 @@ pub struct Home {
     _lock: File,
 }
 
+/// A data directory that is looked at: no server opens it meanwhile.
+#[derive(Debug)]
+pub struct Watched {
+    /// The directory was copied from where it was made.
+    pub is_copy: bool,
+    /// Held as long as this lives.
+    _lock: Option<File>,
+}
+
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
     let path = path.to_owned();
     move |source| HomeError::Io { doing, path, source }
@@ -139,6 +148,31 @@ impl Home {
     /// The directory was copied from where it was made.
     pub const fn is_copy(&self) -> bool {
         self.is_copy
+    }
+
+    /// Looks at `dir` without changing it, and keeps servers off it as long as the answer lives.
+    pub fn watch(dir: &Path) -> Result<Watched, HomeError> {
+        let path = dir.join("LOCK");
+        let lock = match File::open(&path) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let held = lock.as_ref().map(|lock| rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockShared));
+        match held {
+            None | Some(Ok(())) => {}
+            Some(Err(rustix::io::Errno::WOULDBLOCK)) => return Err(HomeError::InUse(dir.to_owned())),
+            Some(Err(error)) => return Err(io_error("lock", &path)(error.into())),
+        }
+        let is_copy = dir.join("IDENTITY").exists() && !identity_holds(&RealDisk, dir)?;
+        Ok(Watched { is_copy, _lock: lock })
+    }
+
+    /// Puts the index out of the way: the next engine builds it again from the log. The old one is kept
+    /// beside it until the next time.
+    pub fn set_index_aside(&self, clock: &Arc<dyn Clock>) -> Result<(), HomeError> {
+        let place = SledPlace { dir: self.dir.clone(), clock: clock.clone() };
+        place.set_aside().map_err(|error| HomeError::Recover(RecoverError::Index(error)))
     }
 
     /// Recovers the engine in it.

@@ -33,7 +33,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use api::*;
-pub use home::{FORMAT, Home, HomeError, LocalOptions, format_of, put_format, take_lock};
+pub use home::{FORMAT, Home, HomeError, LocalOptions, Watched, format_of, put_format, take_lock};
 pub use limits::Limits;
 pub use recover::{IndexPlace, RecoverError, Source};
 pub use writer::WriterOptions;
