@@ -2,6 +2,7 @@
 //! only it; the local engine and the in-memory oracle implement it and pass one contract suite.
 
 mod api;
+mod beside;
 mod checkpoint;
 mod command;
 mod decide;
@@ -22,6 +23,8 @@ pub mod oracle;
 mod recover;
 mod rows;
 mod select;
+#[doc(hidden)]
+pub mod sim;
 mod state;
 mod stats;
 mod sweep;
