@@ -12,8 +12,7 @@ use crate::disk::Disk;
 use crate::engine::beside::{IndexShared, IndexWorker, finish, load, scan};
 use crate::engine::command::LeaseName;
 use crate::engine::command::{
-    Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork,
-    Taken,
+    Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork, Taken,
 };
 use crate::engine::recover::{RecoverError, Recovered, Source, recover};
 use crate::engine::token::Tokens;

@@ -11,7 +11,7 @@ use super::apply::{Verdict, When};
 use super::calls::{Asked, Call, ask};
 use super::check::{Ended, look, unsettled};
 use super::machine::{Dead, Machine, poll};
-use super::world::{DEAD, Tri, TopicModel, World};
+use super::world::{DEAD, TopicModel, Tri, World};
 
 /// What happened, counted.
 pub type Tally = BTreeMap<&'static str, u64>;
@@ -65,7 +65,10 @@ pub fn play(seed: u64, lives: u64) -> Result<Tally, String> {
         Ok(Err(why)) => why,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            format!("panic: {}", text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+            format!(
+                "panic: {}",
+                text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+            )
         }
     };
     let lines: Vec<String> = history.machine.trace.into_iter().collect();
@@ -132,7 +135,10 @@ impl History {
     fn open(&mut self) -> Result<(), End> {
         let hits = self.machine.disk.hits();
         if let Err(error) = self.machine.start() {
-            if self.machine.disk.hits() > hits || error.to_string().contains("os error") || error.to_string().contains("power") {
+            if self.machine.disk.hits() > hits
+                || error.to_string().contains("os error")
+                || error.to_string().contains("power")
+            {
                 self.count("recoveries cut short");
                 return Err(Dead(format!("in recovery: {error}")).into());
             }
@@ -226,9 +232,8 @@ impl History {
         let when = self.when();
         for (asked, answer) in ready {
             self.machine.say(|| format!("! {} -> {}", brief(&asked), brief_answer(&answer)));
-            let releases = |topic: &str, group: &str, offset| {
-                releasing.contains(&(topic.to_owned(), group.to_owned(), offset))
-            };
+            let releases =
+                |topic: &str, group: &str, offset| releasing.contains(&(topic.to_owned(), group.to_owned(), offset));
             if !self.world.topics.contains_key(DEAD) {
                 self.world.topics.insert(DEAD.to_owned(), TopicModel { exists: Tri::Maybe, ..TopicModel::default() });
             }
@@ -252,7 +257,8 @@ impl History {
         let seed = self.dice.roll();
         if self.dice.one_in(5) {
             self.machine.kill();
-            self.ended = if self.ended == Ended::PowerCut && self.world_is_older() { Ended::PowerCut } else { Ended::Killed };
+            self.ended =
+                if self.ended == Ended::PowerCut && self.world_is_older() { Ended::PowerCut } else { Ended::Killed };
             self.machine.say(|| "killed".to_owned());
             self.count("kills");
         } else {

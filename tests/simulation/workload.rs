@@ -116,9 +116,11 @@ impl World {
         let topic = topic(self, dice, false)?;
         if dice.one_in(8) {
             // The same again, as a client would that got no answer.
-            let known = self.specs.iter().enumerate().filter(|(_, spec)| {
-                spec.topic == topic && spec.idempotency.is_some() && spec.fate != Fate::Open
-            });
+            let known = self
+                .specs
+                .iter()
+                .enumerate()
+                .filter(|(_, spec)| spec.topic == topic && spec.idempotency.is_some() && spec.fate != Fate::Open);
             let mark = one_of(dice, known.map(|(mark, _)| mark as u64))?;
             return Some(Asked::Publish { topic, marks: vec![mark] });
         }
@@ -148,14 +150,7 @@ impl World {
             _ => 5_000 + dice.below(60_000),
         };
         let wait = if dice.one_in(6) { 1 + dice.below(1_000) } else { 0 };
-        Some(Asked::Pull {
-            topic,
-            group,
-            batch: 1 + dice.below(8) as usize,
-            lease,
-            auto_ack: dice.one_in(12),
-            wait,
-        })
+        Some(Asked::Pull { topic, group, batch: 1 + dice.below(8) as usize, lease, auto_ack: dice.one_in(12), wait })
     }
 
     fn settle(&mut self, dice: &mut Dice) -> Option<Asked> {
@@ -196,7 +191,8 @@ impl World {
     fn discard(&mut self, dice: &mut Dice) -> Option<Asked> {
         let topic = topic(self, dice, true)?;
         let copies = &self.topics[&topic].copies;
-        let mut offsets: Vec<u64> = (0..1 + dice.below(3)).filter_map(|_| one_of(dice, copies.keys().copied())).collect();
+        let mut offsets: Vec<u64> =
+            (0..1 + dice.below(3)).filter_map(|_| one_of(dice, copies.keys().copied())).collect();
         offsets.sort_unstable();
         offsets.dedup();
         (!offsets.is_empty()).then_some(Asked::Discard { topic, offsets })
