@@ -11,5 +11,7 @@ pub mod engine;
 pub mod http;
 pub mod index;
 pub mod log;
+#[path = "../migrations/mod.rs"]
+pub mod migrations;
 pub mod model;
 pub mod server;

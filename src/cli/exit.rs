@@ -85,6 +85,7 @@ macro_rules! other {
 }
 
 other!(
+    crate::migrations::MigrateError,
     std::io::Error,
     serde_json::Error,
     crate::config::ConfigError,

@@ -13,6 +13,7 @@ use crate::config::{self, Config, Flags, LeasePromise, Loaded, LogFormat, LogLev
 use crate::engine::{Engine, Home, LocalOptions, WriterOptions};
 use crate::http::{Front, router};
 use crate::log::{Options, Strictness};
+use crate::migrations;
 use crate::server::{Server, exposure};
 
 /// What a stop by a second signal exits with: 128 and SIGINT.
@@ -28,6 +29,9 @@ struct Opened {
 
 /// Opens the engine in the data directory.
 fn open_engine(config: &Config, clock: &Arc<dyn Clock>) -> Result<Opened, Failure> {
+    for format in migrations::bring_up(&config.data_dir, clock)? {
+        tracing::info!(format, "the data directory was migrated from this format");
+    }
     let home = Home::open(&config.data_dir, &**clock)?;
     let sealing = SealingKey::new(*home.secret());
     let engine = home.engine(clock.clone(), &local_options(config))?;

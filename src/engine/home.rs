@@ -134,7 +134,7 @@ impl Home {
         }
         let secret = read_or_make_secret(&disk, dir, clock)?;
         if !names.iter().any(|name| name == "FORMAT") {
-            put_file(&disk, dir, "FORMAT", format!("windlass format {FORMAT}\n").as_bytes(), clock)?;
+            put_format(dir, clock)?;
         }
         let is_copy = names.iter().any(|name| name == "IDENTITY") && !identity_holds(&disk, dir)?;
         Ok(Self { dir: dir.to_owned(), disk, secret, is_copy, _lock: lock })
@@ -209,7 +209,8 @@ fn make_dirs(disk: &RealDisk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
-fn take_lock(dir: &Path) -> Result<File, HomeError> {
+/// Keeps every other server out of `dir` while the answer lives.
+pub fn take_lock(dir: &Path) -> Result<File, HomeError> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = dir.join("LOCK");
     let mut options = std::fs::OpenOptions::new();
@@ -222,7 +223,16 @@ fn take_lock(dir: &Path) -> Result<File, HomeError> {
     }
 }
 
-/// The format of a data directory; `None` if it has none.
+/// The format of the data directory `dir`; `None` if it has none (or is not there).
+pub fn format_of(dir: &Path) -> Result<Option<u32>, HomeError> {
+    if dir.exists() { read_format(&RealDisk, dir) } else { Ok(None) }
+}
+
+/// Says that `dir` has the format of this build.
+pub fn put_format(dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
+    put_file(&RealDisk, dir, "FORMAT", format!("windlass format {FORMAT}\n").as_bytes(), clock)
+}
+
 fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, HomeError> {
     let path = dir.join("FORMAT");
     if !disk.exists(&path).map_err(io_error("look for", &path))? {
