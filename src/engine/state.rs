@@ -643,6 +643,7 @@ impl State {
             for offset in unknown {
                 group.settle(offset);
             }
+            group.free_first_of_keys();
         }
     }
 
