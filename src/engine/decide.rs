@@ -1,7 +1,8 @@
 //! Decides commands that make, change and read topics, groups and credentials; hands on the others.
 
 use crate::engine::command::{Command, Reply};
-use crate::engine::entry::{AccessDisk, Entry, GroupDisk, GroupNo, TopicDisk, TopicNo};
+use crate::engine::entry::{AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, TopicDisk, TopicNo};
+use crate::engine::rows::{BLOCK_ROWS, Found, block_of};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{
     AccessError, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, LookupError, Position, UpdateGroupError,
@@ -10,9 +11,11 @@ use crate::engine::{
 use crate::log::{Room, Urgency};
 use crate::model::{
     AccessId, AccessRecord, AccountName, Group, GroupId, GroupName, GroupPatch, GroupRef, GroupSettings, Millis,
-    Ordering, SettingsError, Start, Topic, TopicId, TopicName, TopicPatch, TopicRef, TopicSettings,
+    Ordering, SettingsError, Settled, Start, Topic, TopicId, TopicName, TopicPatch, TopicRef, TopicSettings,
 };
 
+/// Settled messages that one entry says are gone.
+const FORGET_PIECE: usize = 512;
 /// Room asked for by a command that only changes the catalog: the largest settings fit.
 const CATALOG_BYTES: usize = 48 * 1024;
 
@@ -166,10 +169,22 @@ impl Writer {
         if room == Room::NeedsRoll {
             return Step::Roll(Command::UpdateTopic(account, topic, patch, reply));
         }
+        let kept_from_now = self.find(&account, &topic).ok().filter(|no| {
+            let retention = patch.retention.map(|retention| retention.settled);
+            retention == Some(Settled::Keep) && !self.state.topics[no].keeps_settled()
+        });
+        if let Some(no) = kept_from_now
+            && let Some(block) = self.block_to_forget(no)
+        {
+            return Step::Need(Command::UpdateTopic(account, topic, patch, reply), no, block);
+        }
         let answer = match self.refusal(Urgency::Essential, room) {
             Some(refusal) => Err(refusal.into()),
             None => self.try_update_topic(&account, &topic, &patch),
         };
+        if let (Some(no), true) = (kept_from_now, answer.is_ok()) {
+            self.forget_settled(no);
+        }
         self.answer_synced(reply, answer);
         Step::Done
     }
@@ -226,6 +241,52 @@ impl Writer {
         }
         self.touch_groups(&groups);
         Ok(self.state.topics[&no].to_model())
+    }
+
+    /// The block that must be in memory to say which messages are gone for good.
+    fn block_to_forget(&self, no: TopicNo) -> Option<u64> {
+        let topic = &self.state.topics[&no];
+        let lowest = topic.groups.iter().map(|group| self.state.groups[group].progress.cursor).min()?;
+        let floor = self.settled_floor(no);
+        (block_of(floor)..=block_of(lowest))
+            .find(|block| *block * BLOCK_ROWS < topic.tail() && !topic.rows.is_loaded(*block))
+    }
+
+    fn settled_floor(&self, no: TopicNo) -> u64 {
+        let topic = &self.state.topics[&no];
+        let groups = topic.groups.iter().map(|group| self.state.groups[group].floor()).min();
+        groups.unwrap_or(topic.head).min(topic.delayed.first_offset().unwrap_or(u64::MAX)).max(topic.head)
+    }
+
+    /// The topic keeps settled messages from now on; those that every group has settled already are gone,
+    /// and that has to be said, because nothing else would tell them apart any more.
+    fn forget_settled(&mut self, no: TopicNo) {
+        let floor = self.settled_floor(no);
+        let topic = &self.state.topics[&no];
+        let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
+        let Some(lowest) = groups().map(|group| group.progress.cursor).min() else { return };
+        let plain = self.sums_at(no, floor).unwrap_or_default();
+        let settled = |offset: u64, due: u64| {
+            let untaken = due != 0 && topic.delayed.get(offset).is_some();
+            !untaken && !groups().any(|group| group.pending(offset).is_some())
+        };
+        let mut items = Vec::new();
+        for offset in floor..lowest {
+            if let Found::Row(row) = topic.rows.get(offset)
+                && settled(offset, row.due)
+            {
+                items.push(GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 });
+            }
+        }
+        self.emit(&Entry::Trimmed { topic: no, head: floor, plain });
+        for piece in items.chunks(FORGET_PIECE) {
+            if !self.log.fits(piece.len() * 16 + 64) {
+                // More than one commit holds: the rest stays, as if it had been kept all along.
+                tracing::warn!(topic = %self.state.topics[&no].name, "settled messages are kept from before the change");
+                break;
+            }
+            self.emit(&Entry::Gone { topic: no, items: piece.to_vec(), leased_too: false });
+        }
     }
 
     fn delete_topic(&mut self, account: AccountName, topic: TopicRef, reply: Reply<Result<(), LookupError>>) -> Step {

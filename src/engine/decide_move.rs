@@ -84,20 +84,20 @@ impl Writer {
         let progress = Progress { cursor, plain, due: (0, 0), start: at, positioned, placing };
         let topic = &self.state.topics[&no];
         let mut pending: BTreeMap<u64, PendingDisk> = BTreeMap::new();
-        if cursor > at {
-            for group in topic.groups.iter().map(|group| &self.state.groups[group]) {
-                for (offset, kept) in group.pendings_from(at).take_while(|(offset, _)| *offset < cursor) {
-                    // What is still among the delayed ones comes from there.
-                    if !kept.superseded && topic.delayed.get(offset).is_none() {
-                        let fresh = PendingDisk {
-                            attempt: 0,
-                            lease: 0,
-                            handle: 0,
-                            state: PendingState::Ready,
-                            ..kept.to_disk(offset)
-                        };
-                        pending.insert(offset, fresh);
-                    }
+        for group in topic.groups.iter().map(|group| &self.state.groups[group]) {
+            // A delayed message that others have taken is never met by the cursor, wherever it lies.
+            let missed = group.pendings_from(at).filter(|(offset, kept)| *offset < cursor || kept.row.due != 0);
+            for (offset, kept) in missed {
+                // What is still among the delayed ones comes from there.
+                if !kept.superseded && topic.delayed.get(offset).is_none() {
+                    let fresh = PendingDisk {
+                        attempt: 0,
+                        lease: 0,
+                        handle: 0,
+                        state: PendingState::Ready,
+                        ..kept.to_disk(offset)
+                    };
+                    pending.insert(offset, fresh);
                 }
             }
         }

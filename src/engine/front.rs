@@ -236,7 +236,9 @@ impl Writer {
     fn rewrite(&mut self, candidate: &Candidate, homes: &[(TopicNo, u64)]) {
         let loc = self.push_record(candidate.row.id, &candidate.head, &candidate.body);
         for (topic, offset) in homes {
-            let (Found::Row(row) | Found::Gone(row)) = self.state.topics[topic].rows.get(*offset) else { continue };
+            // A topic may be deleted while its dead letters wait to be written again.
+            let Some(state) = self.state.topics.get(topic) else { continue };
+            let (Found::Row(row) | Found::Gone(row)) = state.rows.get(*offset) else { continue };
             let mut disk = row.to_disk();
             (disk.segment, disk.position, disk.length) = (loc.segment, loc.position, loc.length);
             let before = row.before;

@@ -332,11 +332,23 @@ impl GroupState {
         }
     }
 
-    /// The record of a pending message moved.
+    /// The record of a pending message moved; in a rebuild, it may be told of here for the first time.
     pub fn relocate(&mut self, offset: u64, row: &Row) {
-        if let Some(pending) = self.pending.get_mut(&offset) {
-            pending.row.loc = row.loc;
-            self.dirty_chunks.insert(offset / BLOCK_ROWS);
+        if let Some(mut pending) = self.pending.get(&offset).cloned() {
+            pending.row = row.clone();
+            self.set(offset, pending);
+        }
+    }
+
+    /// Frees what is withheld though it is the first of its key: a replay settles messages whose key it
+    /// learns only later, or never.
+    pub fn free_first_of_keys(&mut self) {
+        let first = |offset: &u64| {
+            self.pending.get(offset).is_some_and(|pending| self.is_first_of_key(*offset, pending.row.key))
+        };
+        let free: Vec<u64> = self.withheld.iter().copied().filter(first).collect();
+        for offset in free {
+            self.make_ready(offset);
         }
     }
 }

@@ -242,6 +242,8 @@ impl State {
         }
         self.topic_names.insert((disk.account.clone(), disk.name.clone()), disk.no);
         self.topic_ids.insert(disk.id, disk.no);
+        // Settled messages may go now that could not before.
+        self.drop_taken_delayed(disk.no);
     }
 
     fn apply_topic_deleted(&mut self, no: TopicNo) {
@@ -404,12 +406,12 @@ impl State {
 
     fn apply_trimmed(&mut self, no: TopicNo, head: u64, plain: Sums) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        if head <= topic.head {
-            return;
+        // A checkpoint that was cut short may know the new head and not what follows from it for the groups.
+        if head > topic.head {
+            topic.head = head;
+            topic.head_plain = plain;
+            topic.dirty = true;
         }
-        topic.head = head;
-        topic.head_plain = plain;
-        topic.dirty = true;
         for offset in topic.delayed.below(head) {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
         }
@@ -435,13 +437,15 @@ impl State {
     fn apply_gone(&mut self, no: TopicNo, item: GoneDisk, leased_too: bool) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
         let offset = item.offset;
-        if offset < topic.head || !topic.rows.mark_gone(offset) {
+        if offset < topic.head {
             return;
         }
         topic.dirty = true;
+        // A checkpoint that was cut short may know that it is gone, and not what follows for the groups.
+        let new = topic.rows.mark_gone(offset);
         if item.delayed {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
-        } else {
+        } else if new {
             let gone = topic.gone.entry(block_of(offset)).or_default();
             gone.count += 1;
             gone.bytes += u64::from(item.body_bytes);
@@ -458,7 +462,7 @@ impl State {
                 Some(_) => {
                     group.settle(offset);
                 }
-                None if offset >= group.progress.cursor && !item.delayed => {
+                None if new && offset >= group.progress.cursor && !item.delayed => {
                     group.gone_ahead.count += 1;
                     group.gone_ahead.bytes += u64::from(item.body_bytes);
                 }
@@ -648,6 +652,7 @@ impl State {
             for offset in unknown {
                 group.settle(offset);
             }
+            group.free_first_of_keys();
         }
     }
 

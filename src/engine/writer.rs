@@ -111,6 +111,8 @@ pub struct Writer {
     /// Topics that are to be trimmed as soon as this block is loaded: what is too old is not shown.
     pub(super) trim_waits: HashMap<TopicNo, u64>,
     pub(super) published: BTreeSet<TopicNo>,
+    /// Publishes and the like that wait for a spare segment.
+    short_of_space: VecDeque<Command>,
     parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
     loading: HashSet<(TopicNo, u64)>,
     cached: VecDeque<(TopicNo, u64)>,
@@ -173,6 +175,7 @@ impl Writer {
             trim_of: HashMap::new(),
             trim_waits: HashMap::new(),
             published: BTreeSet::new(),
+            short_of_space: VecDeque::new(),
             parked: BTreeMap::new(),
             loading: HashSet::new(),
             cached: VecDeque::new(),
@@ -290,6 +293,9 @@ impl Writer {
             self.commit()?;
         }
         self.wake()?;
+        while let Some(command) = self.short_of_space.pop_back() {
+            commands.push_front(command);
+        }
         while let Some(command) = commands.pop_front() {
             self.decide_one(command, commands)?;
         }
@@ -312,7 +318,13 @@ impl Writer {
             Step::Again(command) => commands.push_front(command),
             Step::Roll(command) => {
                 self.commit_and_roll()?;
-                commands.push_front(command);
+                let (bytes, urgency) = self.asked.get();
+                if self.log.room(bytes, urgency) == Room::Full && !self.log.space_state().no_space {
+                    // A spare segment is being made: this waits for it, acks and pulls go on.
+                    self.short_of_space.push_back(command);
+                } else {
+                    commands.push_front(command);
+                }
             }
         }
         while let Some(command) = self.unparked() {
@@ -346,7 +358,8 @@ impl Writer {
         let idle = (self.changed && !self.checkpoint_running)
             .then(|| self.checkpoint_at + millis(self.options.checkpoint_interval));
         let stamp = (self.leases_exist()).then_some(self.stamp_at);
-        [timer, self.lease_sync_at, idle, stamp, self.next_topic_event()]
+        let space = (!self.short_of_space.is_empty()).then_some(now + 1);
+        [space, timer, self.lease_sync_at, idle, stamp, self.next_topic_event()]
             .into_iter()
             .flatten()
             .min()
@@ -383,6 +396,8 @@ impl Writer {
         match self.log.room(bytes, urgency) {
             // Behind the frame that is being built.
             Room::Fits | Room::NeedsRoll => Room::NeedsRoll,
+            // No spare segment yet, but the disk has space for one.
+            Room::Full if urgency == Urgency::Ordinary && !self.log.space_state().no_space => Room::NeedsRoll,
             other => other,
         }
     }
