@@ -1,6 +1,7 @@
 //! windlass: a durable queue server. See ARCHITECTURE.md for the layers and the walk of a message.
 
 pub mod access;
+mod bench;
 pub mod cli;
 pub mod clock;
 mod codec;
@@ -10,5 +11,7 @@ pub mod engine;
 pub mod http;
 pub mod index;
 pub mod log;
+#[path = "../migrations/mod.rs"]
+pub mod migrations;
 pub mod model;
 pub mod server;

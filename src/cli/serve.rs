@@ -7,12 +7,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::access::SealingKey;
-use crate::cli::Failure;
+use crate::cli::exit::Failure;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Flags, LeasePromise, Loaded, LogFormat, LogLevel};
 use crate::engine::{Engine, Home, LocalOptions, WriterOptions};
 use crate::http::{Front, router};
 use crate::log::{Options, Strictness};
+use crate::migrations;
 use crate::server::{Server, exposure};
 
 /// What a stop by a second signal exits with: 128 and SIGINT.
@@ -28,6 +29,9 @@ struct Opened {
 
 /// Opens the engine in the data directory.
 fn open_engine(config: &Config, clock: &Arc<dyn Clock>) -> Result<Opened, Failure> {
+    for format in migrations::bring_up(&config.data_dir, clock)? {
+        tracing::info!(format, "the data directory was migrated from this format");
+    }
     let home = Home::open(&config.data_dir, &**clock)?;
     let sealing = SealingKey::new(*home.secret());
     let engine = home.engine(clock.clone(), &local_options(config))?;
@@ -48,7 +52,8 @@ fn open_engine(config: &Config, clock: &Arc<dyn Clock>) -> Result<Opened, Failur
     Ok(Opened { engine: Arc::new(engine), sealing, _home: home })
 }
 
-fn local_options(config: &Config) -> LocalOptions {
+/// What an engine under this configuration is opened with.
+pub(super) fn local_options(config: &Config) -> LocalOptions {
     let strictness = if config.log.strict_recovery { Strictness::RefuseEveryCut } else { Strictness::CutTornTail };
     LocalOptions {
         log: Options {
@@ -68,13 +73,18 @@ fn local_options(config: &Config) -> LocalOptions {
 
 /// Serves until a signal.
 pub fn serve(flags: &Flags) -> Result<(), Failure> {
-    let Loaded { config, strange_variables } = config::load(flags, std::env::vars_os().filter_map(as_text))?;
+    let Loaded { config, strange_variables } = config::load(flags, variables())?;
     start_logging(&config);
     if !strange_variables.is_empty() {
         tracing::warn!(variables = ?strange_variables, "these environment variables set nothing");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(config))
+}
+
+/// The environment.
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(as_text)
 }
 
 /// A variable whose name and value are text; no other can be ours.

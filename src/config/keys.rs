@@ -41,6 +41,7 @@ keys! {
     value limits.compaction_keys_max;
     value limits.access_max;
     value limits.returned_max;
+    value limits.delayed_max;
     value http.header_timeout;
     value http.body_timeout;
     value http.idle_timeout;

@@ -12,7 +12,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// orchestrator makes some up) are only reported.
 const SLIP_MAX: usize = 2;
 /// Variables that configure no server: those of the command-line client, and the file's own.
-const OTHER_VARIABLES: [&str; 3] = ["WINDLASS_CONFIG", "WINDLASS_TOKEN", "WINDLASS_URL"];
+const OTHER_VARIABLES: [&str; 3] = ["WINDLASS_CONFIG", "WINDLASS_TOKEN", "WINDLASS_SERVER"];
 
 /// What the command line may say.
 #[derive(Debug, Clone, Default)]

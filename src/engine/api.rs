@@ -581,7 +581,7 @@ pub struct Counts {
     pub delayed: u64,
     /// Bytes of the bodies of all of these.
     pub bytes: u64,
-    /// Log-clock publish time of the oldest of these.
+    /// Log-clock time at which the oldest of these came: was published here, or moved here.
     pub oldest: Option<Millis>,
 }
 

@@ -184,6 +184,11 @@ impl Writer {
         let state = &self.state.topics[&no];
         let settings = patch.applied_to(&state.settings);
         settings.check()?;
+        if let Some(name) = patch.name.as_ref().filter(|name| **name != state.name)
+            && self.find(account, &TopicRef::Name(name.clone())).is_ok()
+        {
+            return Err(UpdateTopicError::NameTaken(name.clone()));
+        }
         let groups = || self.state.real_groups(no).map(|group| &self.state.groups[&group]);
         if let Some(name) = &patch.name
             && groups().any(|group| group.settings.dead_letter.as_ref() == Some(name))
@@ -191,11 +196,6 @@ impl Writer {
             return Err(
                 SettingsError { field: "name", rule: "another than the dead-letter topic of its groups" }.into()
             );
-        }
-        if let Some(name) = patch.name.as_ref().filter(|name| **name != state.name)
-            && self.find(account, &TopicRef::Name(name.clone())).is_ok()
-        {
-            return Err(UpdateTopicError::NameTaken(name.clone()));
         }
         let in_flight = state.groups.iter().any(|group| self.state.groups[group].leased_len() > 0);
         if settings.ordering != state.settings.ordering && in_flight {

@@ -125,21 +125,21 @@ impl Writer {
         let carriers = self.state.groups[&group].with_handle(handle);
         let mut in_time = 0;
         let mut last = SettleOutcome::Unknown;
-        let mut late = false;
+        let mut late = 0;
         for offset in carriers {
             let Some(pending) = self.state.groups[&group].pending(offset) else { continue };
             let name = (group, offset, pending.row.id, pending.lease);
             last = self.settle_one(gathered, name, action, lateness);
             match last {
                 SettleOutcome::Settled { count } => in_time += count,
-                SettleOutcome::SettledLate => late = true,
+                SettleOutcome::SettledLate => late += 1,
                 _ => {}
             }
         }
         match (in_time, late) {
-            (0, true) => SettleOutcome::SettledLate,
-            (0, false) => last,
-            (count, _) => SettleOutcome::Settled { count },
+            (0, 0) => last,
+            (0, _) => SettleOutcome::SettledLate,
+            (count, late) => SettleOutcome::Settled { count: count + late },
         }
     }
 

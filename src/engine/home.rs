@@ -95,6 +95,15 @@ pub struct Home {
     _lock: File,
 }
 
+/// A data directory that is looked at: no server opens it meanwhile.
+#[derive(Debug)]
+pub struct Watched {
+    /// The directory was copied from where it was made.
+    pub is_copy: bool,
+    /// Held as long as this lives.
+    _lock: Option<File>,
+}
+
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
     let path = path.to_owned();
     move |source| HomeError::Io { doing, path, source }
@@ -125,7 +134,7 @@ impl Home {
         }
         let secret = read_or_make_secret(&disk, dir, clock)?;
         if !names.iter().any(|name| name == "FORMAT") {
-            put_file(&disk, dir, "FORMAT", format!("windlass format {FORMAT}\n").as_bytes(), clock)?;
+            put_format(dir, clock)?;
         }
         let is_copy = names.iter().any(|name| name == "IDENTITY") && !identity_holds(&disk, dir)?;
         Ok(Self { dir: dir.to_owned(), disk, secret, is_copy, _lock: lock })
@@ -139,6 +148,31 @@ impl Home {
     /// The directory was copied from where it was made.
     pub const fn is_copy(&self) -> bool {
         self.is_copy
+    }
+
+    /// Looks at `dir` without changing it, and keeps servers off it as long as the answer lives.
+    pub fn watch(dir: &Path) -> Result<Watched, HomeError> {
+        let path = dir.join("LOCK");
+        let lock = match File::open(&path) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let held = lock.as_ref().map(|lock| rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockShared));
+        match held {
+            None | Some(Ok(())) => {}
+            Some(Err(rustix::io::Errno::WOULDBLOCK)) => return Err(HomeError::InUse(dir.to_owned())),
+            Some(Err(error)) => return Err(io_error("lock", &path)(error.into())),
+        }
+        let is_copy = dir.join("IDENTITY").exists() && !identity_holds(&RealDisk, dir)?;
+        Ok(Watched { is_copy, _lock: lock })
+    }
+
+    /// Puts the index out of the way: the next engine builds it again from the log. The old one is kept
+    /// beside it until the next time.
+    pub fn set_index_aside(&self, clock: &Arc<dyn Clock>) -> Result<(), HomeError> {
+        let place = SledPlace { dir: self.dir.clone(), clock: clock.clone() };
+        place.set_aside().map_err(|error| HomeError::Recover(RecoverError::Index(error)))
     }
 
     /// Recovers the engine in it.
@@ -175,7 +209,8 @@ fn make_dirs(disk: &RealDisk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
-fn take_lock(dir: &Path) -> Result<File, HomeError> {
+/// Keeps every other server out of `dir` while the answer lives.
+pub fn take_lock(dir: &Path) -> Result<File, HomeError> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = dir.join("LOCK");
     let mut options = std::fs::OpenOptions::new();
@@ -188,7 +223,16 @@ fn take_lock(dir: &Path) -> Result<File, HomeError> {
     }
 }
 
-/// The format of a data directory; `None` if it has none.
+/// The format of the data directory `dir`; `None` if it has none (or is not there).
+pub fn format_of(dir: &Path) -> Result<Option<u32>, HomeError> {
+    if dir.exists() { read_format(&RealDisk, dir) } else { Ok(None) }
+}
+
+/// Says that `dir` has the format of this build.
+pub fn put_format(dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
+    put_file(&RealDisk, dir, "FORMAT", format!("windlass format {FORMAT}\n").as_bytes(), clock)
+}
+
 fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, HomeError> {
     let path = dir.join("FORMAT");
     if !disk.exists(&path).map_err(io_error("look for", &path))? {

@@ -9,13 +9,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::disk::Disk;
+use crate::engine::beside::{IndexShared, IndexWorker, finish, load, scan};
 use crate::engine::command::LeaseName;
 use crate::engine::command::{
-    Candidate, Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork,
-    Taken,
+    Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork, Taken,
 };
-use crate::engine::entry::Entry;
-use crate::engine::recover::{IndexPlace, RecoverError, Recovered, Source, rebuild, recover, scanned_entries};
+use crate::engine::recover::{RecoverError, Recovered, Source, recover};
 use crate::engine::token::Tokens;
 use crate::engine::writer::{Job, Writer};
 use crate::engine::{
@@ -23,10 +22,10 @@ use crate::engine::{
     DiscardReport, Engine, LeaseRef, LookupError, Peek, PeekError, Peeked, PeekedMessage, Position, Publish,
     PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek,
     SeekReport, Settle, SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
-    checkpoint, digest, head,
+    digest, head,
 };
-use crate::index::{Index, IndexReader};
-use crate::log::{LogReader, RecoveryReport, record_bytes, write_mark};
+use crate::index::Index;
+use crate::log::{LogReader, RecoveryReport, record_bytes};
 use crate::model::{
     AccessId, AccessRecord, AccountName, Attempt, Delivery, Group, GroupPatch, GroupRef, Message, NewMessage, Offset,
     Published, SettingsError, Start, TagFilter, Topic, TopicPatch, TopicRef, bounds,
@@ -36,10 +35,10 @@ use crate::model::{
 pub const INBOX_MAX: usize = 16 * 1024;
 /// Commands that one turn takes at most.
 const BATCH_COMMANDS_MAX: usize = 4096;
-/// Records read for one chunk of a scan, in bytes.
-const SCAN_BYTES: usize = 2 << 20;
 /// How often the keeper of segments looks for work.
 const KEEPER_PAUSE: Duration = Duration::from_millis(20);
+/// How long after a rebuild of the index that failed the next one begins.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 
 /// The engine over a data directory of its own.
 pub struct LocalEngine {
@@ -48,6 +47,14 @@ pub struct LocalEngine {
     threads: Mutex<Vec<JoinHandle<()>>>,
     report: RecoveryReport,
     index_lost: Option<String>,
+}
+
+/// An engine that was recovered, and what has to be driven.
+pub(super) struct Started {
+    pub engine: LocalEngine,
+    pub writer: Writer,
+    pub index: Box<dyn Index>,
+    pub commands: Receiver<Command>,
 }
 
 struct Shared {
@@ -59,41 +66,57 @@ struct Shared {
     frame_bytes_max: usize,
     disk: Arc<dyn Disk>,
     data_dir: PathBuf,
+    reads: Reads,
 }
 
-/// The index as the threads beside the writer share it.
-struct IndexShared {
-    reader: RwLock<(u64, Arc<dyn IndexReader>)>,
+/// Where bodies are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// On the threads that tokio keeps for what blocks.
+    Pool,
+    /// At once, by whoever polls: there are no threads in a simulation.
+    Inline,
 }
 
-impl IndexShared {
-    fn get(&self) -> (u64, Arc<dyn IndexReader>) {
-        let held = self.reader.read().unwrap_or_else(PoisonError::into_inner);
-        (held.0, held.1.clone())
-    }
-
-    fn set(&self, generation: u64, reader: Arc<dyn IndexReader>) {
-        *self.reader.write().unwrap_or_else(PoisonError::into_inner) = (generation, reader);
+impl Reads {
+    async fn run<T: Send + 'static>(self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        match self {
+            Self::Pool => tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string()),
+            Self::Inline => Ok(read()),
+        }
     }
 }
 
 impl LocalEngine {
     /// Recovers the engine that `source` describes and starts its threads. Ready on return.
     pub fn start(source: Source, secret: &[u8; 32]) -> Result<Self, RecoverError> {
-        let Recovered { writer, index, report, index_lost } = recover(&source)?;
+        let Started { engine, writer, index, commands } = Self::without_threads(&source, secret, Reads::Pool)?;
+        let threads = spawn(writer, index, &source, &engine.inbox, commands, &engine.shared);
+        *engine.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok(engine)
+    }
+
+    /// Recovers the engine; nobody turns its writer yet.
+    fn without_threads(source: &Source, secret: &[u8; 32], reads: Reads) -> Result<Started, RecoverError> {
+        let Recovered { writer, index, report, index_lost } = recover(source)?;
         let (inbox, commands) = sync_channel(INBOX_MAX);
-        let access = writer.access();
         let shared = Arc::new(Shared {
             tokens: Tokens::new(secret),
             reader: writer.reader(),
-            access,
+            access: writer.access(),
             limits: source.limits,
             frame_bytes_max: writer.frame_bytes_max(),
             disk: source.disk.clone(),
             data_dir: source.data_dir.clone(),
+            reads,
         });
-        let threads = spawn(writer, index, &source, &inbox, commands, &shared);
-        Ok(Self { inbox, shared, threads: Mutex::new(threads), report, index_lost })
+        let engine = Self { inbox, shared, threads: Mutex::default(), report, index_lost };
+        Ok(Started { engine, writer, index, commands })
+    }
+
+    /// For the simulator, which turns the writer itself: bodies are read at once, by whoever polls.
+    pub(super) fn turned_by_hand(source: &Source, secret: &[u8; 32]) -> Result<Started, RecoverError> {
+        Self::without_threads(source, secret, Reads::Inline)
     }
 
     /// What recovery found and did.
@@ -146,27 +169,31 @@ fn spawn(
     let (load_jobs, load_inbox) = std::sync::mpsc::channel();
     let (scan_jobs, scan_inbox) = std::sync::mpsc::channel();
     let generation = writer.generation();
-    let index_shared = Arc::new(IndexShared { reader: RwLock::new((generation, index.reader())) });
+    let index_shared = Arc::new(IndexShared::new(generation, index.reader()));
     let keeper = writer.keeper();
     let (stop_keeper, keeper_inbox) = std::sync::mpsc::channel::<()>();
     let mut threads = Vec::new();
     let reader = writer.reader();
     {
-        let (inbox, index_shared, place, limits) =
-            (inbox.clone(), index_shared.clone(), source.place.clone(), source.limits);
-        let reader = reader.clone();
+        let inbox = inbox.clone();
+        let mut worker = IndexWorker::new(index, source, reader.clone(), index_shared.clone());
         threads.push(thread("index", move || {
-            let worker = IndexWorker { index: Some(index), place, reader, shared: index_shared, limits };
-            worker.run(&index_inbox, &inbox);
+            while let Ok(job) = index_inbox.recv() {
+                let Some(done) = worker.run(job) else { continue };
+                if matches!(&done, JobDone::Rebuilt { result: Err(_), .. }) {
+                    std::thread::sleep(REBUILD_PAUSE);
+                }
+                if inbox.send(Command::Done(done)).is_err() {
+                    return;
+                }
+            }
         }));
     }
     {
         let inbox = inbox.clone();
         threads.push(thread("index-read", move || {
             while let Ok((topic, block)) = load_inbox.recv() {
-                let (generation, reader) = index_shared.get();
-                let stored = checkpoint::load_block(&*reader, topic, block).map_err(|error| error.to_string());
-                if inbox.send(Command::Done(JobDone::Loaded { generation, topic, block, stored })).is_err() {
+                if inbox.send(Command::Done(load(&index_shared, topic, block))).is_err() {
                     return;
                 }
             }
@@ -211,16 +238,8 @@ fn spawn(
         // The senders of the other threads' jobs go with this thread: then they end too.
         let writer = run_writer(writer, &commands, &jobs);
         drop(stop_keeper);
-        match writer.finish() {
-            Ok((mark, reply)) => {
-                if let Err(error) = write_mark(&*shared.disk, &shared.data_dir, mark, random) {
-                    tracing::error!(%error, "the mark of a clean stop could not be written");
-                }
-                if let Some(reply) = reply {
-                    let _ = reply.send(());
-                }
-            }
-            Err(error) => abort("the log could not be ended", &error),
+        if let Err(error) = finish(writer, &*shared.disk, &shared.data_dir, random) {
+            abort("the log could not be ended", &error);
         }
     }));
     threads
@@ -303,106 +322,6 @@ fn run_writer(mut writer: Writer, inbox: &Receiver<Command>, jobs: &Jobs) -> Wri
             commands.push_back(command);
         }
     }
-}
-
-struct IndexWorker {
-    /// `None` after it failed, until it is built again.
-    index: Option<Box<dyn Index>>,
-    place: Arc<dyn IndexPlace>,
-    reader: LogReader,
-    shared: Arc<IndexShared>,
-    limits: crate::engine::Limits,
-}
-
-impl IndexWorker {
-    fn run(mut self, jobs: &Receiver<Job>, inbox: &SyncSender<Command>) {
-        while let Ok(job) = jobs.recv() {
-            let done = match job {
-                Job::Checkpoint(delta) => self.checkpoint(*delta),
-                Job::Rebuild { upto, segments, generation } => self.rebuild(upto, &segments, generation),
-                Job::Load { .. } | Job::Scan { .. } => continue,
-            };
-            if inbox.send(Command::Done(done)).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn checkpoint(&mut self, delta: checkpoint::Delta) -> JobDone {
-        let generation = delta.mark.generation;
-        let result = match &mut self.index {
-            Some(index) => checkpoint::write(&mut **index, delta).map_err(|error| error.to_string()),
-            None => Err("the index is being built again".to_owned()),
-        };
-        if let (Ok(()), Some(index)) = (&result, &self.index) {
-            self.shared.set(generation, index.reader());
-        }
-        JobDone::Checkpoint { generation, result }
-    }
-
-    fn rebuild(&mut self, upto: crate::model::Lsn, segments: &[u64], generation: u64) -> JobDone {
-        self.index = None;
-        let built = || -> Result<(Box<dyn Index>, u64), String> {
-            self.place.set_aside().map_err(|error| error.to_string())?;
-            let mut index = self.place.open().map_err(|error| error.to_string())?;
-            let generation = rebuild(&mut *index, &self.reader, segments, upto, generation, self.limits)?;
-            Ok((index, generation))
-        };
-        match built() {
-            Ok((index, generation)) => {
-                self.shared.set(generation, index.reader());
-                self.index = Some(index);
-                JobDone::Rebuilt { generation, result: Ok(()) }
-            }
-            Err(error) => {
-                std::thread::sleep(Duration::from_secs(1));
-                JobDone::Rebuilt { generation, result: Err(error) }
-            }
-        }
-    }
-}
-
-/// Reads one chunk of the records of a segment.
-pub fn scan(reader: &LogReader, segment: u64, skip: usize) -> JobDone {
-    match try_scan(reader, segment, skip) {
-        Ok((frames, candidates, end)) => JobDone::Scanned { segment, frames, candidates, end, failed: None },
-        Err(error) => {
-            JobDone::Scanned { segment, frames: skip, candidates: Vec::new(), end: true, failed: Some(error) }
-        }
-    }
-}
-
-fn try_scan(reader: &LogReader, segment: u64, skip: usize) -> Result<(usize, Vec<Candidate>, bool), String> {
-    let mut scan = reader.scan(segment).map_err(|error| error.to_string())?;
-    let (mut frames, mut bytes, mut candidates) = (0, 0, Vec::new());
-    while let Some(frame) = scan.next() {
-        let frame = frame.map_err(|error| error.to_string())?;
-        frames += 1;
-        if frames <= skip {
-            continue;
-        }
-        for (_, entry) in scanned_entries(reader, segment, &frame, &scan)? {
-            let rows: Vec<(u32, u64, crate::engine::entry::RowDisk)> = match entry {
-                Entry::Published { topic, first_offset, rows, .. } => {
-                    rows.into_iter().zip(first_offset..).map(|(row, offset)| (topic, offset, row)).collect()
-                }
-                Entry::Rewritten { topic, rows } => {
-                    rows.into_iter().map(|(offset, _, row)| (topic, offset, row)).collect()
-                }
-                _ => continue,
-            };
-            for (topic, offset, row) in rows {
-                let loc = crate::log::Loc { segment: row.segment, position: row.position, length: row.length };
-                let record = reader.read(loc).map_err(|error| error.to_string())?;
-                bytes += row.length as usize;
-                candidates.push(Candidate { topic, offset, row, head: record.head, body: record.body });
-            }
-        }
-        if bytes >= SCAN_BYTES {
-            return Ok((frames, candidates, false));
-        }
-    }
-    Ok((frames, candidates, true))
 }
 
 // ---- from the seam's words to commands ----
@@ -513,8 +432,11 @@ impl LocalEngine {
             return Ok(Pulled { deliveries: Vec::new(), counts: taken.counts });
         }
         let shared = self.shared.clone();
-        let read = tokio::task::spawn_blocking(move || deliver(&shared, taken)).await;
-        read.unwrap_or_else(|error| Err(PullError::Unreadable(error.to_string())))
+        let read = shared.reads.run({
+            let shared = shared.clone();
+            move || deliver(&shared, taken)
+        });
+        read.await.unwrap_or_else(|error| Err(PullError::Unreadable(error)))
     }
 
     async fn do_settle(&self, request: Settle) -> Result<Vec<SettleOutcome>, SettleError> {
@@ -608,8 +530,11 @@ impl LocalEngine {
             let page = self.page(work).await?;
             let (shared, wanted) = (self.shared.clone(), request.clone());
             let left = request.limit - messages.len();
-            let read = tokio::task::spawn_blocking(move || read_page(&shared, page, &wanted, left)).await;
-            let (found, next) = read.map_err(|error| PeekError::Unreadable(error.to_string()))??;
+            let read = shared.reads.run({
+                let shared = shared.clone();
+                move || read_page(&shared, page, &wanted, left)
+            });
+            let (found, next) = read.await.map_err(PeekError::Unreadable)??;
             messages.extend(found);
             from = next;
             if messages.len() >= request.limit {

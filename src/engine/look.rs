@@ -135,13 +135,13 @@ impl Writer {
                 pending.1 += 1;
             }
         }
-        let oldest_pending = group.pendings_from(from).next().map(|(_, pending)| pending.row.published_at());
+        let oldest_pending = group.pendings_from(from).next().map(|(_, pending)| pending.row.arrived_at());
         let oldest_ahead = self.first_live(group.disk.topic, cursor);
         let oldest_delayed = topic
             .delayed
             .by_offset()
             .find(|(offset, due, _)| (*due, *offset) > group.progress.due && *offset >= group.first_delayed().max(from))
-            .and_then(|(offset, ..)| published_at(topic, offset));
+            .and_then(|(offset, ..)| arrived_at(topic, offset));
         Counts {
             ready: pending.1 + untaken.1 + ahead.count,
             in_flight: group.leased_len() as u64,
@@ -156,7 +156,7 @@ impl Writer {
         let topic = &self.state.topics[&no];
         for at in offset..topic.tail().min(offset + BLOCK_ROWS) {
             match topic.rows.get(at) {
-                Found::Row(row) if row.due == 0 => return Some(row.published_at()),
+                Found::Row(row) if row.due == 0 => return Some(row.arrived_at()),
                 Found::Away(_) => return None,
                 _ => {}
             }
@@ -185,8 +185,8 @@ impl Writer {
         }
         let due = topic.delayed.by_due().take_while(|(due, _)| *due <= self.state.matured_to).count() as u64;
         let oldest_pending =
-            groups().filter_map(|group| group.pendings().next()).map(|(_, kept)| kept.row.published_at()).min();
-        let oldest_delayed = topic.delayed.first_offset().and_then(|offset| published_at(topic, offset));
+            groups().filter_map(|group| group.pendings().next()).map(|(_, kept)| kept.row.arrived_at()).min();
+        let oldest_delayed = topic.delayed.first_offset().and_then(|offset| arrived_at(topic, offset));
         let oldest = [oldest_pending.filter(|_| lowest.is_some()), oldest_delayed, self.first_live(no, cursor)];
         Counts {
             ready: ahead.count + pending.len() as u64 + due,
@@ -250,9 +250,9 @@ impl Writer {
     }
 }
 
-fn published_at(topic: &crate::engine::topic_state::TopicState, offset: u64) -> Option<u64> {
+fn arrived_at(topic: &crate::engine::topic_state::TopicState, offset: u64) -> Option<u64> {
     match topic.rows.get(offset) {
-        Found::Row(row) => Some(row.published_at()),
+        Found::Row(row) => Some(row.arrived_at()),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 //! only it; the local engine and the in-memory oracle implement it and pass one contract suite.
 
 mod api;
+mod beside;
 mod checkpoint;
 mod command;
 mod decide;
@@ -22,6 +23,8 @@ pub mod oracle;
 mod recover;
 mod rows;
 mod select;
+#[doc(hidden)]
+pub mod sim;
 mod state;
 mod stats;
 mod sweep;
@@ -33,7 +36,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use api::*;
-pub use home::{FORMAT, Home, HomeError, LocalOptions};
+pub use home::{FORMAT, Home, HomeError, LocalOptions, Watched, format_of, put_format, take_lock};
 pub use limits::Limits;
 pub use recover::{IndexPlace, RecoverError, Source};
 pub use writer::WriterOptions;

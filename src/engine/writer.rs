@@ -214,6 +214,11 @@ impl Writer {
         self.log.keeper()
     }
 
+    /// First lsns of the segments of the log.
+    pub fn segments(&self) -> Vec<u64> {
+        self.log.segments().iter().map(|segment| segment.first.get()).collect()
+    }
+
     /// The generation of the newest durable checkpoint.
     pub const fn generation(&self) -> u64 {
         self.generation
@@ -574,7 +579,7 @@ impl Writer {
     }
 
     fn ask_for_rebuild(&mut self) {
-        let segments = self.log.segments().iter().map(|segment| segment.first.get()).collect();
+        let segments = self.segments();
         self.jobs.push(Job::Rebuild { upto: self.log.synced_lsn(), segments, generation: self.generation });
     }
 

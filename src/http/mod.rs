@@ -30,7 +30,7 @@ use crate::http::edge::{EdgeError, Envelope};
 use crate::http::meters::Speech;
 
 pub use cloudflare::ROUTES as CLOUDFLARE_ROUTES;
-pub use native::{NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
+pub use native::{CredentialView, NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
 pub use state::{Exposure, Front};
 
 /// Whose paths these are.

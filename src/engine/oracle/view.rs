@@ -44,9 +44,9 @@ fn count<'a>(states: impl Iterator<Item = (&'a Kept, MessageState)>) -> Counts {
             MessageState::Delayed => counts.delayed += 1,
             MessageState::Settled => continue,
         }
-        let published_at = kept.message.head.published_at;
+        let came_at = kept.moved_at.unwrap_or(kept.message.head.published_at);
         counts.bytes += kept.message.body.len() as u64;
-        counts.oldest = Some(counts.oldest.map_or(published_at, |oldest| oldest.min(published_at)));
+        counts.oldest = Some(counts.oldest.map_or(came_at, |oldest| oldest.min(came_at)));
     }
     counts
 }

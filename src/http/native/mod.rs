@@ -36,6 +36,7 @@ use crate::http::state::Front;
 use crate::model::{GroupName, GroupRef, TopicName, TopicRef};
 
 pub use routes::{NATIVE_PREFIX, ROUTES, Route};
+pub use wire::AccessView as CredentialView;
 
 /// Finds who asks, by bearer token.
 pub fn authenticate(front: &Front, headers: &HeaderMap) -> Result<Principal, EdgeError> {

@@ -1,0 +1,183 @@
+//! `windlass bench`: a lean load generator, the servers it measures, and the ceilings they are held
+//! against. Servers are child processes, so that CPU shares are honest. Knows no engine.
+
+mod ceiling;
+mod compare;
+mod connection;
+mod histogram;
+mod load;
+mod process;
+mod restart;
+mod server;
+mod speech;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use compare::Comparison;
+use load::{Load, Report, Scenario};
+use server::{Kind, Server};
+use speech::Dialect;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Durable publishes, as fast as they are answered.
+    Publish(LoadArguments),
+    /// Take and ack of a backlog, until it is gone.
+    PullAck {
+        #[command(flatten)]
+        load: LoadArguments,
+        /// Messages published beforehand.
+        #[arg(long, value_name = "COUNT", default_value_t = 50_000)]
+        backlog: u64,
+    },
+    /// From publish to receipt by a waiting consumer, at a steady rate. Native dialect only.
+    Latency {
+        #[command(flatten)]
+        load: LoadArguments,
+        /// Messages a second.
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+        rate: u64,
+    },
+    /// windlass and its ceilings in turn: the table of ratios.
+    Compare {
+        /// Connections of the plain publishes.
+        #[arg(long, value_name = "COUNT", value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
+        connections: Vec<usize>,
+        /// How often each case runs.
+        #[arg(long, value_name = "COUNT", default_value_t = 3)]
+        rounds: usize,
+        #[command(flatten)]
+        common: CommonArguments,
+    },
+    /// Fills a server, kills it with `kill -9`, and measures how it comes back.
+    Restart {
+        /// Messages waiting at the kill.
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+        messages: u64,
+        #[command(flatten)]
+        common: CommonArguments,
+    },
+    /// A ceiling: axum that answers a constant.
+    #[command(hide = true)]
+    ServeConstant,
+    /// A ceiling: axum and a group commit.
+    #[command(hide = true)]
+    ServeGroupCommit {
+        /// The file that it writes.
+        log: PathBuf,
+    },
+}
+
+/// How much, how long, where.
+#[derive(Debug, Args)]
+pub struct CommonArguments {
+    /// Bytes of a body.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    body_bytes: usize,
+    /// Seconds of one run.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    duration: u64,
+    /// Directory for the data of the servers; on the disk that is to be measured.
+    #[arg(long, value_name = "DIRECTORY")]
+    scratch: Option<PathBuf>,
+}
+
+/// One load.
+#[derive(Debug, Args)]
+pub struct LoadArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// Connections at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    connections: usize,
+    /// Messages per request.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    batch: usize,
+    /// In whose words.
+    #[arg(long, value_enum, default_value_t = Dialect::Native)]
+    dialect: Dialect,
+    /// A server that runs already. Without it one is started, and its data removed afterwards.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// Bearer token for that server; may publish, consume and admin.
+    #[arg(id = "bearer", long = "token", env = "WINDLASS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+/// Does what the command says.
+pub fn run(command: BenchCommand) -> io::Result<()> {
+    match command {
+        BenchCommand::Publish(load) => measure(load, Scenario::Publish),
+        BenchCommand::PullAck { load, backlog } => measure(load, Scenario::PullAck { backlog }),
+        BenchCommand::Latency { load, rate } => measure(load, Scenario::Latency { rate }),
+        BenchCommand::Compare { connections, rounds, common } => compare::run(&Comparison {
+            connections,
+            rounds: rounds.max(1),
+            duration: Duration::from_secs(common.duration),
+            body_bytes: common.body_bytes,
+            scratch: common.scratch,
+        }),
+        BenchCommand::Restart { messages, common } => {
+            let measured = restart::run(messages, common.body_bytes, common.scratch.as_deref())?;
+            print_restart(messages, common.body_bytes, &measured);
+            Ok(())
+        }
+        BenchCommand::ServeConstant => ceiling::serve_constant(),
+        BenchCommand::ServeGroupCommit { log } => ceiling::serve_group_commit(&log),
+    }
+}
+
+fn measure(arguments: LoadArguments, scenario: Scenario) -> io::Result<()> {
+    let LoadArguments { common, connections, batch, dialect, server, token } = arguments;
+    if dialect == Dialect::Cloudflare && matches!(scenario, Scenario::Latency { .. }) {
+        return Err(io::Error::other("a pull of the Cloudflare dialect does not wait: there is no latency to measure"));
+    }
+    let server = match server {
+        Some(url) => Server::at(&url)?,
+        None => Server::start(Kind::Windlass, common.scratch.as_deref())?,
+    };
+    // A token from the environment is not for a server that has none.
+    let token = token.filter(|_| server.process().is_none());
+    let load = Load {
+        scenario,
+        connections: connections.max(1),
+        batch: batch.max(1),
+        body_bytes: common.body_bytes,
+        duration: Duration::from_secs(common.duration),
+        dialect,
+        token,
+    };
+    print(&load::run(&server, &load)?);
+    Ok(())
+}
+
+fn print(report: &Report) {
+    let share = |cpu: Duration| format!("{:.0} %", cpu.as_secs_f64() / report.elapsed.as_secs_f64().max(1e-9) * 100.0);
+    println!("messages/s     {:.0}", report.rate());
+    println!("messages       {} in {:.2} s", report.messages, report.elapsed.as_secs_f64());
+    for (name, of) in [("p50 ms", 0.5), ("p99 ms", 0.99), ("p99.9 ms", 0.999)] {
+        println!("{name:14} {:.2}", report.times.quantile_ms(of));
+    }
+    match &report.first_error {
+        None => println!("errors         0"),
+        Some(error) => println!("errors         {} ({error})", report.errors),
+    }
+    println!("generator CPU  {}", share(report.generator_cpu));
+    println!("server CPU     {}", report.server_cpu.map_or_else(|| "not a child".to_owned(), share));
+}
+
+fn print_restart(messages: u64, body_bytes: usize, measured: &restart::Restart) {
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    println!("messages           {messages} x {body_bytes} B, filled in {:.1} s", measured.filled_in.as_secs_f64());
+    println!("data directory     {}", mib(measured.disk_bytes));
+    println!("RSS before kill    {}", mib(measured.resident_before));
+    println!("ready after        {:.0} ms", measured.ready_after.as_secs_f64() * 1e3);
+    println!("first pull after   {:.0} ms", measured.first_pull_after.as_secs_f64() * 1e3);
+    println!("RSS when ready     {}", mib(measured.resident_ready));
+    println!("RSS after pull     {}", mib(measured.resident_pulled));
+}

@@ -1,0 +1,192 @@
+//! What the generator says in each dialect: whole requests, made once where they never change, and the
+//! few bytes it reads from the answers.
+
+use clap::ValueEnum;
+
+use crate::access::account_hex;
+use crate::bench::connection::{Connection, find, request};
+use crate::model::AccountName;
+
+const TOPIC: &str = "bench";
+const GROUP: &str = "http-pull";
+const JSON: &str = "content-type: application/json\r\n";
+
+/// Whose requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// windlass's own; also that of the ceilings.
+    Native,
+    /// Cloudflare Queues.
+    Cloudflare,
+}
+
+/// The requests of one run.
+#[derive(Debug, Clone)]
+pub struct Speech {
+    dialect: Dialect,
+    /// Host and authorization.
+    headers: String,
+    body_bytes: usize,
+    /// Path of the topic (native) or of the queue (Cloudflare).
+    topic: String,
+}
+
+/// Text of `bytes` bytes: letters, so that no dialect has to escape anything.
+pub fn text(bytes: usize) -> String {
+    ('a'..='z').cycle().take(bytes).collect()
+}
+
+impl Speech {
+    /// Makes a topic of a name that nobody used, and its group.
+    pub async fn prepare(
+        connection: &mut Connection,
+        dialect: Dialect,
+        token: Option<&str>,
+        body_bytes: usize,
+    ) -> std::io::Result<Self> {
+        let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let own = format!("host: {}\r\n{authorization}", connection.peer()?);
+        let mut bits = [0; 4];
+        getrandom::fill(&mut bits).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let name = format!("{TOPIC}-{:08x}", u32::from_ne_bytes(bits));
+        let headers = format!("{own}{JSON}");
+        let topics = "/api/windlass/v1/topics";
+        let mut topic = format!("{topics}/{name}");
+        let made = format!("{{\"name\":\"{name}\"}}");
+        must(connection, &request("POST", topics, &headers, made.as_bytes())).await?;
+        let id = between(connection.body(), b"\"id\":\"").unwrap_or_default();
+        let group = format!("{{\"name\":\"{GROUP}\",\"start\":\"head\",\"settings\":{{\"pending_max\":100000}}}}");
+        must(connection, &request("POST", &format!("{topic}/groups"), &headers, group.as_bytes())).await?;
+        if dialect == Dialect::Cloudflare {
+            topic = format!("/client/v4/accounts/{}/queues/{id}", account_hex(&AccountName::standard()));
+        }
+        Ok(Self { dialect, headers: own, body_bytes, topic })
+    }
+
+    fn json(&self, path: &str, body: &str) -> Vec<u8> {
+        request("POST", &format!("{}{path}", self.topic), &format!("{}{JSON}", self.headers), body.as_bytes())
+    }
+
+    /// Publishes one message whose body is `body`.
+    pub fn publish_body(&self, body: &str) -> Vec<u8> {
+        match self.dialect {
+            Dialect::Native => {
+                let headers = format!("{}content-type: text/plain\r\n", self.headers);
+                request("POST", &format!("{}/messages", self.topic), &headers, body.as_bytes())
+            }
+            Dialect::Cloudflare => {
+                self.json("/messages", &format!("{{\"body\":\"{body}\",\"content_type\":\"text\"}}"))
+            }
+        }
+    }
+
+    /// Publishes `batch` messages.
+    pub fn publish(&self, batch: usize) -> Vec<u8> {
+        let body = text(self.body_bytes);
+        if batch == 1 {
+            return self.publish_body(&body);
+        }
+        let message = format!(
+            "{{\"body\":\"{body}\",\"content_type\":\"{}\"}}",
+            match self.dialect {
+                Dialect::Native => "text/plain",
+                Dialect::Cloudflare => "text",
+            }
+        );
+        self.json("/messages/batch", &format!("{{\"messages\":[{}]}}", vec![message; batch].join(",")))
+    }
+
+    /// Takes up to `batch` messages, waiting up to `wait_ms` (native only).
+    pub fn pull(&self, batch: usize, wait_ms: u64) -> Vec<u8> {
+        match self.dialect {
+            Dialect::Native => self.json(
+                &format!("/groups/{GROUP}/pull"),
+                &format!("{{\"batch_max\":{batch},\"wait_ms\":{wait_ms},\"encoding\":\"text\"}}"),
+            ),
+            Dialect::Cloudflare => {
+                self.json("/messages/pull", &format!("{{\"batch_size\":{batch},\"visibility_timeout_ms\":60000}}"))
+            }
+        }
+    }
+
+    /// The tokens in the answer to a pull.
+    pub fn tokens(&self, body: &[u8]) -> Vec<String> {
+        let mark: &[u8] = match self.dialect {
+            Dialect::Native => b"\"token\":\"",
+            Dialect::Cloudflare => b"\"lease_id\":\"",
+        };
+        let (mut tokens, mut rest) = (Vec::new(), body);
+        while let Some(token) = between(rest, mark) {
+            let at = find(rest, mark).unwrap_or_default() + mark.len() + token.len();
+            // One body lies between two tokens, whatever the order of fields: it need not be searched.
+            rest = rest.get((at + self.body_bytes).min(rest.len())..).unwrap_or_default();
+            tokens.push(token);
+        }
+        tokens
+    }
+
+    /// Acks leases.
+    pub fn ack(&self, tokens: &[String]) -> Vec<u8> {
+        match self.dialect {
+            Dialect::Native => {
+                self.json(&format!("/groups/{GROUP}/ack"), &format!("{{\"tokens\":[\"{}\"]}}", tokens.join("\",\"")))
+            }
+            Dialect::Cloudflare => {
+                let acks: Vec<String> = tokens.iter().map(|token| format!("{{\"lease_id\":\"{token}\"}}")).collect();
+                self.json("/messages/ack", &format!("{{\"acks\":[{}]}}", acks.join(",")))
+            }
+        }
+    }
+
+    /// How many leases the answer to an ack says it settled.
+    pub fn acked(&self, body: &[u8]) -> u64 {
+        let mark: &[u8] = match self.dialect {
+            // The one of the whole answer stands last; those of single outcomes are no numbers.
+            Dialect::Native => b"\"done\":",
+            Dialect::Cloudflare => b"\"ackCount\":",
+        };
+        let at = body.windows(mark.len()).rposition(|window| window == mark).map(|at| at + mark.len());
+        let digits = at.and_then(|at| body.get(at..)).unwrap_or_default();
+        digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'))
+    }
+}
+
+/// Asks for what cannot fail.
+pub async fn must(connection: &mut Connection, request: &[u8]) -> std::io::Result<()> {
+    match connection.ask(request).await? {
+        200..300 => Ok(()),
+        status => {
+            let said = String::from_utf8_lossy(connection.body()).chars().take(300).collect::<String>();
+            Err(std::io::Error::other(format!("the server answered {status}: {said}")))
+        }
+    }
+}
+
+/// The text from behind `mark` up to the next quote.
+pub fn between(bytes: &[u8], mark: &[u8]) -> Option<String> {
+    let rest = bytes.get(find(bytes, mark)? + mark.len()..)?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    String::from_utf8(rest.get(..end)?.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speech(body_bytes: usize) -> Speech {
+        Speech { dialect: Dialect::Native, headers: String::new(), body_bytes, topic: "/t".to_owned() }
+    }
+
+    #[test]
+    fn tokens_are_found_whatever_the_order_of_fields() {
+        let first = br#"{"messages":[{"body":"aaaa","token":"x"},{"body":"aaaa","token":"y"}]}"#;
+        let second = br#"{"messages":[{"token":"x","body":"aaaa"},{"token":"y","body":"aaaa"}]}"#;
+        assert_eq!(speech(4).tokens(first), ["x", "y"]);
+        assert_eq!(speech(4).tokens(second), ["x", "y"]);
+    }
+
+    #[test]
+    fn the_count_of_acks_is_that_of_the_whole_answer() {
+        assert_eq!(speech(1).acked(br#"{"outcomes":[{"outcome":"settled","done":true}],"done":12}"#), 12);
+    }
+}

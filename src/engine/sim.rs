@@ -1,0 +1,150 @@
+//! The whole engine in one thread, for simulations: the very writer, log, jobs and calls of the local
+//! engine, turned by hand at moments that a seed chooses. Owns no rule of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::engine::beside::{IndexShared, IndexWorker, finish, load, scan};
+use crate::engine::command::Command;
+use crate::engine::local::{LocalEngine, Started};
+use crate::engine::recover::{RecoverError, Source};
+use crate::engine::writer::{Job, Writer};
+use crate::index::Index;
+use crate::log::{Fatal, Keeper, LogReader, Step};
+
+/// Most turns without a command that [`Rig::turn`] lets follow each other.
+const TURNS_MAX: usize = 10_000;
+
+/// An engine whose writer, jobs and keeper stand still until they are turned.
+///
+/// Calls go through [`Rig::engine`]: poll what it answers between the turns. After an error of any
+/// method the process counts as ended: drop the rig.
+pub struct Rig {
+    engine: Arc<LocalEngine>,
+    inbox: Receiver<Command>,
+    commands: VecDeque<Command>,
+    writer: Writer,
+    index: IndexWorker,
+    index_shared: Arc<IndexShared>,
+    reader: LogReader,
+    keeper: Keeper,
+    /// Each in order, as the threads of the local engine take them.
+    index_jobs: VecDeque<Job>,
+    loads: VecDeque<(u32, u64)>,
+    scans: VecDeque<(u64, usize)>,
+    disk: Arc<dyn Disk>,
+    data_dir: std::path::PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl Rig {
+    /// Recovers the engine that `source` describes.
+    pub fn start(source: &Source, secret: &[u8; 32]) -> Result<Self, RecoverError> {
+        let Started { engine, writer, index, commands } = LocalEngine::turned_by_hand(source, secret)?;
+        let index_shared = Arc::new(IndexShared::new(writer.generation(), Index::reader(&*index)));
+        let reader = writer.reader();
+        Ok(Self {
+            engine: Arc::new(engine),
+            inbox: commands,
+            commands: VecDeque::new(),
+            index: IndexWorker::new(index, source, reader.clone(), index_shared.clone()),
+            index_shared,
+            reader,
+            keeper: writer.keeper(),
+            writer,
+            index_jobs: VecDeque::new(),
+            loads: VecDeque::new(),
+            scans: VecDeque::new(),
+            disk: source.disk.clone(),
+            data_dir: source.data_dir.clone(),
+            clock: source.clock.clone(),
+        })
+    }
+
+    /// Takes calls. What it answers is ready at the earliest after the next turn.
+    pub fn engine(&self) -> Arc<LocalEngine> {
+        self.engine.clone()
+    }
+
+    /// One turn with the commands that have arrived, and further ones as long as there is work.
+    pub fn turn(&mut self) -> Result<(), Fatal> {
+        for _ in 0..TURNS_MAX {
+            self.commands.extend(self.inbox.try_iter());
+            self.writer.turn(&mut self.commands)?;
+            self.take_jobs();
+            let due = self.writer.next_turn().is_some_and(|wait| wait.is_zero());
+            if self.writer.is_stopped() || !(self.writer.has_work() || due) {
+                return Ok(());
+            }
+        }
+        panic!("the writer turns and turns without a command");
+    }
+
+    fn take_jobs(&mut self) {
+        for job in self.writer.jobs.drain(..) {
+            match job {
+                Job::Load { topic, block } => self.loads.push_back((topic, block)),
+                Job::Scan { segment, skip } => self.scans.push_back((segment, skip)),
+                Job::Checkpoint(_) | Job::Rebuild { .. } => self.index_jobs.push_back(job),
+            }
+        }
+    }
+
+    /// Jobs that wait to be run.
+    pub fn jobs(&self) -> usize {
+        self.index_jobs.len() + self.loads.len() + self.scans.len()
+    }
+
+    /// Runs one waiting job, chosen by `pick`; the next turn learns its result. Answers its name.
+    pub fn run_job(&mut self, pick: u64) -> Option<&'static str> {
+        let waiting = [self.index_jobs.len(), self.loads.len(), self.scans.len()];
+        let kinds: Vec<usize> = (0..3).filter(|kind| waiting[*kind] > 0).collect();
+        let kind = *kinds.get(usize::try_from(pick % kinds.len().max(1) as u64).ok()?)?;
+        let (done, name) = match kind {
+            0 => {
+                let job = self.index_jobs.pop_front()?;
+                let name = if matches!(job, Job::Checkpoint(_)) { "checkpoint" } else { "rebuild" };
+                (self.index.run(job)?, name)
+            }
+            1 => {
+                let (topic, block) = self.loads.pop_front()?;
+                (load(&self.index_shared, topic, block), "load")
+            }
+            _ => {
+                let (segment, skip) = self.scans.pop_front()?;
+                (scan(&self.reader, segment, skip), "scan")
+            }
+        };
+        self.commands.push_back(Command::Done(done));
+        Some(name)
+    }
+
+    /// One step of the keeper of segments.
+    pub fn keep(&mut self) -> Result<Step, Fatal> {
+        self.keeper.step(self.clock.boot())
+    }
+
+    /// When the writer wants its next turn at the latest.
+    pub fn next_turn(&self) -> Option<Duration> {
+        self.writer.next_turn()
+    }
+
+    /// First lsns of the segments of the log.
+    pub fn segments(&self) -> Vec<u64> {
+        self.writer.segments()
+    }
+
+    /// A stop that was asked for has been carried out: now comes [`Rig::finish`].
+    pub fn is_stopped(&self) -> bool {
+        self.writer.is_stopped()
+    }
+
+    /// Ends the log with the mark of a clean stop.
+    pub fn finish(self) -> Result<(), Fatal> {
+        finish(self.writer, &*self.disk, &self.data_dir, self.clock.random() as u64)
+    }
+}

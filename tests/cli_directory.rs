@@ -1,0 +1,158 @@
+//! The commands that work on a data directory: `token --data-dir`, `check`, `reindex`.
+
+mod cli_rig;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use cli_rig::{Server, run, scratch, text};
+
+#[test]
+fn tokens_are_made_listed_and_revoked_through_the_server() {
+    let (_scratch, data) = scratch();
+    let server = Server::start(&data);
+    let weak = server.run(&["token", "create", "--permission", "publish"]);
+    assert!(weak.ended(1).is_empty() && weak.said.contains("first_credential"), "{weak:?}");
+    let made = server.run(&["token", "create", "--permission", "publish,consume,admin", "-o", "json"]).json(0);
+    let admin = made["secret"].as_str().expect("a secret");
+    let unknown = server.run(&["topic", "list"]);
+    assert!(unknown.ended(1).is_empty() && unknown.said.contains("(no_credential)"), "{unknown:?}");
+    let create = ["token", "create", "--permission", "publish", "--topics", "in-*", "--expires", "1h", "-o", "json"];
+    let publisher = server.run_as(Some(admin), &create).json(0);
+    let secret = publisher["secret"].as_str().expect("a secret");
+    server.run_as(Some(admin), &["topic", "create", "in-1"]).ended(0);
+    server.run_as(Some(admin), &["topic", "create", "out"]).ended(0);
+    server.run_as(Some(secret), &["publish", "in-1", "x"]).ended(0);
+    server.run_as(Some(secret), &["publish", "out", "x"]).ended(1);
+    let listed = server.run_as(Some(admin), &["token", "list"]);
+    assert!(listed.ended(0).contains("in-*") && !listed.out.contains(secret), "{listed:?}");
+    let id = publisher["id"].as_str().expect("an id");
+    server.run_as(Some(admin), &["token", "revoke", id]).ended(0);
+    server.run_as(Some(secret), &["publish", "in-1", "x"]).ended(1);
+}
+
+#[test]
+fn tokens_of_a_stopped_directory_open_the_server_that_starts_on_it() {
+    let (_scratch, data) = scratch();
+    let create = ["token", "create", "--permission", "publish,consume,admin", "-o", "json", "--data-dir", text(&data)];
+    let made = run(&create).json(0);
+    let key = run(&[&create[..], &["--kind", "access-key", "--account", "shop"]].concat()).json(0);
+    assert_eq!((&key["kind"], &key["account"]), (&"access_key".into(), &"shop".into()));
+    let server = Server::start(&data);
+    server.run(&["topic", "list"]).ended(1);
+    let secret = made["secret"].as_str().expect("a secret");
+    server.run_as(Some(secret), &["topic", "list"]).ended(0);
+    let held = run(&create);
+    assert!(held.ended(1).is_empty() && held.said.contains("in use by another server"), "{held:?}");
+    server.stop();
+    let list = ["token", "list", "--data-dir", text(&data), "-o", "json"];
+    assert_eq!(run(&list).json(0)["credentials"].as_array().expect("a list").len(), 2);
+    let of_shop = run(&[&list[..], &["--account", "shop"]].concat()).json(0);
+    assert_eq!(of_shop["credentials"][0]["id"], key["id"]);
+    let id = made["id"].as_str().expect("an id");
+    run(&["token", "revoke", id, "--data-dir", text(&data)]).ended(0);
+    run(&["token", "revoke", id, "--data-dir", text(&data)]).ended(1);
+    let server = Server::start(&data);
+    server.run_as(Some(secret), &["topic", "list"]).ended(1);
+}
+
+#[test]
+fn a_directory_that_is_none_is_neither_read_nor_made() {
+    let (scratch, data) = scratch();
+    for command in [
+        &["check", text(&data)][..],
+        &["reindex", text(&data)],
+        &["token", "list", "--data-dir", text(&data)],
+        &["check", text(scratch.path())],
+    ] {
+        let refused = run(command);
+        assert!(refused.ended(1).is_empty() && refused.said.contains("not a data directory"), "{refused:?}");
+    }
+    assert!(!data.exists());
+}
+
+/// Fills a directory and stops its server: two messages settled of five, one under a lease.
+fn filled(data: &Path) -> Server {
+    let server = Server::start(data);
+    server.run(&["topic", "create", "t", "--settled", "keep"]).ended(0);
+    server.run(&["group", "create", "t", "g", "--start", "head"]).ended(0);
+    server.feed(b"first body\nb\nc\nd\ne\n", &["publish", "t", "--lines"]).ended(0);
+    server.run(&["pull", "t", "g", "--batch", "2", "--auto-ack"]).ended(0);
+    server.run(&["pull", "t", "g", "--lease", "1h"]).ended(0);
+    server
+}
+
+/// Every file below `dir` but the index, with its bytes.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")) {
+        match entry.file_type().expect("a type").is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push((entry.path(), std::fs::read(entry.path()).expect("a file"))),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn check_finds_a_good_directory_whole_and_changes_nothing() {
+    let (_scratch, data) = scratch();
+    let server = filled(&data);
+    let held = run(&["check", text(&data)]);
+    assert!(held.ended(1).is_empty() && held.said.contains("in use"), "{held:?}");
+    server.stop();
+    let before = files(&data);
+    let report = run(&["check", text(&data), "-o", "json"]).json(0);
+    assert_eq!((&report["whole"], &report["records"], &report["torn"]), (&true.into(), &5.into(), &Value::Null));
+    assert!(run(&["check", text(&data)]).ended(0).ends_with("the log is whole\n"));
+    assert!(files(&data) == before, "the check changed the directory");
+}
+
+#[test]
+fn check_names_file_and_byte_of_a_flipped_bit() {
+    let (_scratch, data) = scratch();
+    filled(&data).stop();
+    let flipped = files(&data.join("log")).into_iter().find_map(|(path, mut bytes)| {
+        let at = bytes.windows(10).position(|window| window == b"first body")?;
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).expect("the file is written");
+        Some((path, at as u64))
+    });
+    let (path, at) = flipped.expect("the body is in the log");
+    let report = run(&["check", text(&data), "-o", "json"]).json(5);
+    let damage = &report["damage"];
+    assert_eq!(damage["file"].as_str(), path.file_name().and_then(|name| name.to_str()), "{report}");
+    let near = damage["at_byte"].as_u64().expect("a byte");
+    assert!(near <= at && at < near + 1024, "{report}: the flip is at {at}");
+    assert!(run(&["check", text(&data)]).ended(5).contains("the log is damaged"));
+}
+
+/// All that a client can see of the directory.
+fn seen(server: &Server) -> Vec<Value> {
+    let looks: [&[&str]; 4] = [
+        &["topic", "get", "t", "-o", "json"],
+        &["group", "get", "t", "g", "-o", "json"],
+        &["peek", "t", "-o", "json"],
+        &["peek", "t", "--group", "g", "-o", "json"],
+    ];
+    looks.iter().map(|look| server.run(look).json(0)).collect()
+}
+
+#[test]
+fn an_index_built_again_shows_the_same() {
+    let (_scratch, data) = scratch();
+    let server = filled(&data);
+    let before = seen(&server);
+    server.stop();
+    run(&["reindex", text(&data)]).ended(0);
+    let aside = std::fs::read_dir(&data).expect("a directory").filter_map(Result::ok);
+    let aside = aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("index-aside-"));
+    assert_eq!(aside.count(), 1);
+    run(&["check", text(&data)]).ended(0);
+    let server = Server::start(&data);
+    assert_eq!(seen(&server), before);
+    let held = run(&["reindex", text(&data)]);
+    assert!(held.ended(1).is_empty() && held.said.contains("in use"), "{held:?}");
+}

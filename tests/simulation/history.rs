@@ -1,0 +1,390 @@
+//! One history from one seed: lives of a server, each ended by something that goes wrong.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::AssertUnwindSafe;
+
+use windlass::disk::sim::{Dice, Fault};
+use windlass::engine::Engine;
+use windlass::index::Mood;
+
+use super::apply::{Verdict, When};
+use super::calls::{Asked, Call, ask};
+use super::check::{Ended, look, unsettled};
+use super::machine::{Dead, Machine, poll};
+use super::world::{DEAD, TopicModel, Tri, World};
+
+/// What happened, counted.
+pub type Tally = BTreeMap<&'static str, u64>;
+
+/// See the module.
+pub struct History {
+    machine: Machine,
+    world: World,
+    dice: Dice,
+    calls: Vec<Call>,
+    tally: Tally,
+    ended: Ended,
+}
+
+/// Why a life ended.
+enum End {
+    Dead(Dead),
+    Broken(String),
+}
+
+impl From<Dead> for End {
+    fn from(dead: Dead) -> Self {
+        Self::Dead(dead)
+    }
+}
+
+impl From<String> for End {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
+}
+
+/// Calls under way at once.
+const CALLS_MAX: usize = 6;
+
+/// Plays the history of a seed: this many lives, then everything must be delivered.
+pub fn play(seed: u64, lives: u64) -> Result<Tally, String> {
+    let mut dice = Dice::new(seed ^ 0x51a7_e0f1);
+    let segment_bytes = if dice.one_in(4) { 256 << 10 } else { 64 << 10 };
+    let mut history = History {
+        machine: Machine::new(seed, segment_bytes),
+        world: World::default(),
+        dice,
+        calls: Vec::new(),
+        tally: Tally::new(),
+        ended: Ended::Stopped,
+    };
+    let played = std::panic::catch_unwind(AssertUnwindSafe(|| history.lives(lives)));
+    let why = match played {
+        Ok(Ok(())) => return Ok(history.tally),
+        Ok(Err(why)) => why,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            format!(
+                "panic: {}",
+                text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+            )
+        }
+    };
+    let lines: Vec<String> = history.machine.trace.into_iter().collect();
+    Err(format!("{}\nseed {seed}: {why}", lines.join("\n")))
+}
+
+impl History {
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn when(&self) -> When {
+        When { now: self.machine.now(), lease_clock: self.machine.lease_clock, turn: self.machine.turns }
+    }
+
+    fn lives(&mut self, lives: u64) -> Verdict {
+        for life in 0..lives {
+            self.machine.say(|| format!("==== life {life}"));
+            self.plan_fault();
+            match self.life() {
+                Ok(()) => {}
+                Err(End::Broken(why)) => return Err(why),
+                Err(End::Dead(Dead(why))) => {
+                    self.machine.say(|| format!("ended: {why}"));
+                }
+            }
+            self.end_life()?;
+        }
+        self.machine.disk.mend();
+        self.machine.disk.set_capacity(u64::MAX);
+        self.machine.say(|| "==== last life".to_owned());
+        match self.drain() {
+            Ok(()) => Ok(()),
+            Err(End::Broken(why)) => Err(why),
+            Err(End::Dead(Dead(why))) => Err(format!("it ended without a fault: {why}")),
+        }
+    }
+
+    fn plan_fault(&mut self) {
+        self.machine.disk.set_capacity(u64::MAX);
+        // Some right in the recovery.
+        let after = match self.dice.below(5) {
+            0 => self.dice.below(60),
+            1..=3 => 40 + self.dice.below(200),
+            _ => 100 + self.dice.below(1_000),
+        };
+        let fault = match self.dice.below(100) {
+            0..=79 => Fault::PowerOff,
+            80..=86 => Fault::Io,
+            87..=91 => Fault::Short,
+            92..=95 => Fault::NoSpace,
+            _ => {
+                let room = self.dice.below(400_000);
+                self.machine.disk.set_capacity(self.machine.disk.used() + room);
+                self.machine.say(|| format!("the disk has {room} bytes left"));
+                self.count("disks filled");
+                return;
+            }
+        };
+        self.machine.say(|| format!("{fault:?} after {after} operations"));
+        self.machine.disk.fail(after, fault);
+    }
+
+    fn open(&mut self) -> Result<(), End> {
+        let hits = self.machine.disk.hits();
+        if let Err(error) = self.machine.start() {
+            if self.machine.disk.hits() > hits
+                || error.to_string().contains("os error")
+                || error.to_string().contains("power")
+            {
+                self.count("recoveries cut short");
+                return Err(Dead(format!("in recovery: {error}")).into());
+            }
+            return Err(format!("the engine does not start: {error}").into());
+        }
+        self.count("recoveries");
+        let seen = look(&mut self.machine)?;
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(_) if self.machine.disk.hits() > hits => return Err(Dead("while looking".to_owned()).into()),
+            Err(why) => return Err(why.into()),
+        };
+        self.world.check(&seen, self.ended, self.machine.lease_clock)?;
+        Ok(())
+    }
+
+    fn life(&mut self) -> Result<(), End> {
+        self.open()?;
+        let steps = 30 + self.dice.below(120);
+        for _ in 0..steps {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), End> {
+        if self.calls.len() < CALLS_MAX
+            && let Some(asked) = self.world.choose(&mut self.dice, &self.calls)
+        {
+            self.machine.say(|| format!("? {asked:?}"));
+            let answer = ask(&self.machine.engine(), &asked, &self.world.specs);
+            self.calls.push(Call { asked, answer });
+        }
+        if self.dice.one_in(4) {
+            let span = if self.dice.one_in(5) { self.dice.below(3_000) } else { self.dice.below(8) };
+            self.machine.say(|| format!("  {span} ms pass"));
+            self.machine.advance(span);
+        }
+        if self.dice.one_in(3) {
+            let pick = self.dice.roll();
+            self.machine.run_job(pick);
+        }
+        if self.dice.one_in(3) {
+            self.machine.keep()?;
+        }
+        if self.dice.one_in(800) {
+            let mood = if self.dice.one_in(2) { Mood::Wrong } else { Mood::Panicking };
+            let seed = self.dice.roll();
+            self.machine.say(|| format!("  the index is {mood:?} from now on"));
+            self.machine.index_mood(mood, seed);
+            self.count("indexes lost in use");
+        }
+        if self.dice.one_in(40) {
+            self.machine.disk.set_capacity(u64::MAX);
+        }
+        if !self.dice.one_in(3) {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// One turn, and the answers that came of it.
+    fn turn(&mut self) -> Result<(), End> {
+        let now = self.machine.now();
+        // Calls go out when they are first looked at; none is answered before the turn.
+        self.poll()?;
+        let turned = self.machine.turn();
+        self.poll()?;
+        turned?;
+        self.world.sure_by_time(now);
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<(), End> {
+        let mut ready = Vec::new();
+        let mut place = 0;
+        let mut releasing: HashSet<(String, String, u64)> = HashSet::new();
+        for call in &self.calls {
+            if let Asked::Settle { topic, group, items, .. } = &call.asked {
+                releasing.extend(items.iter().map(|(offset, ..)| (topic.clone(), group.clone(), *offset)));
+            }
+        }
+        while place < self.calls.len() {
+            match poll(self.calls[place].answer.as_mut()) {
+                Some(answer) => ready.push((self.calls.remove(place).asked, answer)),
+                None => place += 1,
+            }
+        }
+        // What was pulled in the same turn was pulled before it was settled.
+        ready.sort_by_key(|(asked, _)| !matches!(asked, Asked::Publish { .. } | Asked::Pull { .. }));
+        let when = self.when();
+        for (asked, answer) in ready {
+            self.machine.say(|| format!("! {} -> {}", brief(&asked), brief_answer(&answer)));
+            let releases =
+                |topic: &str, group: &str, offset| releasing.contains(&(topic.to_owned(), group.to_owned(), offset));
+            if !self.world.topics.contains_key(DEAD) {
+                self.world.topics.insert(DEAD.to_owned(), TopicModel { exists: Tri::Maybe, ..TopicModel::default() });
+            }
+            self.world.answered(&asked, answer, when, &releases)?;
+        }
+        Ok(())
+    }
+
+    /// The process ends, somehow, and the machine with it or not.
+    fn end_life(&mut self) -> Verdict {
+        let stop = self.machine.rig.is_some() && self.machine.disk.hits() == 0 && self.dice.one_in(8);
+        if stop && self.stop()? {
+            return Ok(());
+        }
+        let when = self.when();
+        self.machine.rig = None;
+        for call in std::mem::take(&mut self.calls) {
+            self.machine.say(|| format!("! {} -> none", brief(&call.asked)));
+            self.world.unanswered(&call.asked, when);
+        }
+        let seed = self.dice.roll();
+        if self.dice.one_in(5) {
+            self.machine.kill();
+            self.ended =
+                if self.ended == Ended::PowerCut && self.world_is_older() { Ended::PowerCut } else { Ended::Killed };
+            self.machine.say(|| "killed".to_owned());
+            self.count("kills");
+        } else {
+            self.machine.power_cut(seed);
+            self.ended = Ended::PowerCut;
+            self.machine.say(|| format!("power cut {seed}"));
+            self.count("power cuts");
+            if self.dice.one_in(2) {
+                self.machine.clock.reboot();
+                self.count("reboots");
+            }
+        }
+        self.lose_index();
+        let down = self.dice.below(2_000);
+        self.machine.clock.advance(std::time::Duration::from_millis(down));
+        Ok(())
+    }
+
+    /// No recovery has been checked since the power cut before: its exceptions still hold.
+    fn world_is_older(&self) -> bool {
+        !self.world.unsure.is_empty()
+    }
+
+    fn lose_index(&mut self) {
+        let (mood, name) = match self.dice.below(20) {
+            0..=7 => (Mood::Whole, "index: whole"),
+            8..=10 => (Mood::CutShort, "index: cut short"),
+            11..=13 => (Mood::Old, "index: old"),
+            14..=15 => (Mood::Empty, "index: empty"),
+            16..=18 => (Mood::Wrong, "index: wrong"),
+            _ => (Mood::Panicking, "index: panicking"),
+        };
+        let seed = self.dice.roll();
+        self.machine.index_mood(mood, seed);
+        self.machine.say(|| name.to_owned());
+        self.count(name);
+    }
+
+    /// A clean stop. Answers whether it came to an end.
+    fn stop(&mut self) -> Result<bool, String> {
+        self.machine.disk.mend();
+        let engine = self.machine.engine();
+        let mut stop = Box::pin(async move { engine.stop().await });
+        let _ = poll(stop.as_mut());
+        for _ in 0..1_000 {
+            if self.machine.turn().is_err() {
+                return Ok(false);
+            }
+            match self.poll() {
+                Err(End::Broken(why)) => return Err(why),
+                Err(End::Dead(_)) => return Ok(false),
+                Ok(()) => {}
+            }
+            if self.machine.rig.as_ref().is_some_and(|rig| rig.is_stopped()) {
+                let rig = self.machine.rig.take().expect("just seen");
+                let done = rig.finish().is_ok();
+                let when = self.when();
+                for call in std::mem::take(&mut self.calls) {
+                    self.world.unanswered(&call.asked, when);
+                }
+                self.machine.kill();
+                self.machine.say(|| "stopped".to_owned());
+                self.count("clean stops");
+                self.ended = Ended::Stopped;
+                return Ok(done);
+            }
+            self.machine.run_job(0);
+        }
+        Err("I12: a stop never came to an end".to_owned())
+    }
+
+    /// No more faults: everything must be delivered, and then nothing is left.
+    fn drain(&mut self) -> Result<(), End> {
+        self.open()?;
+        for round in 0..400 {
+            let groups: Vec<(String, String)> = self
+                .world
+                .topics
+                .iter()
+                .flat_map(|(topic, model)| model.groups.keys().map(move |group| (topic.clone(), group.clone())))
+                .collect();
+            let mut any = false;
+            for (topic, group) in groups {
+                let asked = Asked::Pull { topic, group, batch: 100, lease: 60_000, auto_ack: true, wait: 0 };
+                let before = self.world.specs.len();
+                let answer = ask(&self.machine.engine(), &asked, &self.world.specs);
+                let answer = self.machine.wait(answer)?;
+                debug_assert_eq!(before, self.world.specs.len());
+                any |= matches!(&answer, super::calls::Answer::Pull(Ok(pulled)) if !pulled.deliveries.is_empty());
+                let when = self.when();
+                self.world.answered(&asked, answer, when, &|_, _, _| false)?;
+            }
+            if !any && round > 40 {
+                break;
+            }
+            if !any {
+                self.machine.advance(5_000);
+            }
+            self.turn()?;
+            self.machine.run_job(round);
+            let _ = self.machine.keep()?;
+        }
+        let left = unsettled(&self.world);
+        if !left.is_empty() {
+            return Err(format!("I12: never delivered: {}", left.join(", ")).into());
+        }
+        let seen = look(&mut self.machine)?.map_err(End::Broken)?;
+        self.world.check(&seen, Ended::Stopped, self.machine.lease_clock)?;
+        Ok(())
+    }
+}
+
+fn brief(asked: &Asked) -> String {
+    let mut text = format!("{asked:?}");
+    text.truncate(160);
+    text
+}
+
+fn brief_answer(answer: &super::calls::Answer) -> String {
+    match answer {
+        super::calls::Answer::Pull(Ok(pulled)) => {
+            let one = |delivery: &windlass::model::Delivery| {
+                format!("{}#{}", delivery.message.head.offset, delivery.attempt.get())
+            };
+            format!("pulled {:?}", pulled.deliveries.iter().map(one).collect::<Vec<_>>())
+        }
+        other => format!("{other:?}"),
+    }
+}

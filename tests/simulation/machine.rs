@@ -1,0 +1,215 @@
+//! One simulated machine: a disk, an index, a clock and the engine, which may all fail.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use windlass::clock::{Clock, ManualClock};
+use windlass::disk::sim::SimDisk;
+use windlass::engine::local::LocalEngine;
+use windlass::engine::sim::Rig;
+use windlass::engine::{IndexPlace, Limits, RecoverError, Source, WriterOptions};
+use windlass::index::{Change, Index, IndexError, IndexReader, Mark, ModelIndex, Mood, Tree, Visit};
+use windlass::log::Options;
+
+/// The process has ended: power, kill, or a device that failed.
+#[derive(Debug)]
+pub struct Dead(pub String);
+
+/// Where the model index lies.
+#[derive(Clone, Default)]
+pub struct Place(pub Arc<Mutex<ModelIndex>>);
+
+impl IndexPlace for Place {
+    fn open(&self) -> Result<Box<dyn Index>, IndexError> {
+        Ok(Box::new(Guarded(self.0.lock().unwrap().clone())))
+    }
+
+    fn set_aside(&self) -> Result<(), IndexError> {
+        *self.0.lock().unwrap() = ModelIndex::new();
+        Ok(())
+    }
+}
+
+/// Turns panics of the model into errors, as the real index does.
+#[derive(Clone)]
+struct Guarded(ModelIndex);
+
+fn guarded<T>(call: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    caught.unwrap_or_else(|_| Err(IndexError::Panicked("in the simulation".to_owned())))
+}
+
+impl IndexReader for Guarded {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        guarded(|| self.0.get(tree, key))
+    }
+}
+
+impl Index for Guarded {
+    fn mark(&self) -> Result<Option<Mark>, IndexError> {
+        guarded(|| self.0.mark())
+    }
+
+    fn scan(&self, tree: Tree, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
+        guarded(|| self.0.scan(tree, prefix, visit))
+    }
+
+    fn reader(&self) -> Arc<dyn IndexReader> {
+        Arc::new(self.clone())
+    }
+
+    fn commit(&mut self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError> {
+        guarded(|| self.0.commit(mark, changes))
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.0.disk_bytes()
+    }
+}
+
+/// See the module.
+pub struct Machine {
+    pub clock: Arc<ManualClock>,
+    pub disk: SimDisk,
+    pub place: Place,
+    pub rig: Option<Rig>,
+    /// Time that leases run by: stands still while a reboot is under way.
+    pub lease_clock: u64,
+    /// Turns of the writer so far.
+    pub turns: u64,
+    pub trace: VecDeque<String>,
+    segment_bytes: u64,
+}
+
+/// Lines of a history that a failure prints.
+const TRACE_MAX: usize = 400;
+
+impl Machine {
+    pub fn new(seed: u64, segment_bytes: u64) -> Self {
+        Self {
+            clock: Arc::new(ManualClock::new(seed)),
+            disk: SimDisk::new(seed),
+            place: Place::default(),
+            rig: None,
+            lease_clock: 1_000,
+            turns: 0,
+            trace: VecDeque::new(),
+            segment_bytes,
+        }
+    }
+
+    pub fn say(&mut self, line: impl FnOnce() -> String) {
+        if self.trace.len() >= TRACE_MAX {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(line());
+    }
+
+    pub fn start(&mut self) -> Result<(), RecoverError> {
+        let source = Source {
+            disk: Arc::new(self.disk.clone()),
+            data_dir: PathBuf::from("/"),
+            log: Options {
+                drop_keep: Duration::from_millis(500),
+                drop_keep_bytes: 4 * self.segment_bytes,
+                ..Options::with_segment_bytes(self.segment_bytes)
+            },
+            clock: self.clock.clone(),
+            place: Arc::new(self.place.clone()),
+            limits: Limits::default(),
+            options: WriterOptions {
+                checkpoint_log_bytes: self.segment_bytes / 3,
+                checkpoint_interval: Duration::from_secs(2),
+                ..WriterOptions::default()
+            },
+            index_is_foreign: false,
+        };
+        self.rig = Some(Rig::start(&source, &[7; 32])?);
+        Ok(())
+    }
+
+    pub fn engine(&self) -> Arc<LocalEngine> {
+        self.rig.as_ref().expect("the engine runs").engine()
+    }
+
+    pub fn turn(&mut self) -> Result<(), Dead> {
+        self.turns += 1;
+        let rig = self.rig.as_mut().expect("the engine runs");
+        rig.turn().map_err(|fatal| Dead(fatal.to_string()))
+    }
+
+    pub fn run_job(&mut self, pick: u64) -> bool {
+        let name = self.rig.as_mut().expect("the engine runs").run_job(pick);
+        if let Some(name) = name {
+            self.say(|| format!("  job: {name}"));
+        }
+        name.is_some()
+    }
+
+    pub fn keep(&mut self) -> Result<windlass::log::Step, Dead> {
+        let step = self.rig.as_mut().expect("the engine runs").keep().map_err(|fatal| Dead(fatal.to_string()))?;
+        if step != windlass::log::Step::Idle {
+            self.say(|| format!("  keeper: {step:?}"));
+        }
+        Ok(step)
+    }
+
+    pub fn advance(&mut self, millis: u64) {
+        self.clock.advance(Duration::from_millis(millis));
+        self.lease_clock += millis;
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.wall().get()
+    }
+
+    /// Turns until a call is answered.
+    pub fn wait<T>(&mut self, call: impl Future<Output = T> + Send) -> Result<T, Dead> {
+        let mut call = Box::pin(call);
+        for _ in 0..5_000 {
+            if let Some(answer) = poll(call.as_mut()) {
+                return Ok(answer);
+            }
+            self.turn()?;
+            if let Some(answer) = poll(call.as_mut()) {
+                return Ok(answer);
+            }
+            self.run_job(0);
+        }
+        panic!("a call was never answered");
+    }
+
+    /// The process is gone; what it had asked the index to write may be there or not.
+    pub fn end(&mut self) {
+        self.rig = None;
+        let forked = self.place.0.lock().unwrap().fork();
+        self.place = Place(Arc::new(Mutex::new(forked)));
+    }
+
+    pub fn power_cut(&mut self, seed: u64) {
+        self.end();
+        self.disk = self.disk.crash(seed);
+    }
+
+    pub fn kill(&mut self) {
+        self.end();
+        self.disk = self.disk.kill();
+    }
+
+    pub fn index_mood(&mut self, mood: Mood, seed: u64) {
+        self.place.0.lock().unwrap().crash(mood, seed);
+    }
+}
+
+/// One look whether a call is answered.
+pub fn poll<T>(call: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
+    match call.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
