@@ -24,9 +24,25 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// One round in so many loses its index, or has it damaged.
 const INDEX_ROUNDS: u64 = 10;
 /// One round in so many copies the directory under load.
-const COPY_ROUNDS: u64 = 20;
+const COPY_ROUNDS: u64 = 8;
+/// Small segments and frequent checkpoints: segments are begun, dropped and recycled, and checkpoints written,
+/// many times in a run, and killed in the middle of it. Dropped segments stay for the copies, however many.
+const SETTINGS: &[(&str, &str)] = &[
+    ("WINDLASS_LIMITS_BODY_BYTES_MAX", "64 KiB"),
+    ("WINDLASS_LIMITS_BATCH_BYTES_MAX", "192 KiB"),
+    ("WINDLASS_LOG_SEGMENT_BYTES", "1 MiB"),
+    ("WINDLASS_LOG_DROP_KEEP_BYTES", "64 GiB"),
+    ("WINDLASS_LOG_DROP_KEEP", "20 s"),
+    ("WINDLASS_CHECKPOINT_INTERVAL", "150 ms"),
+];
 const ACCOUNT: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 const PULLER: &str = "http-pull";
+
+fn settled_command(data: &Path) -> Command {
+    let mut command = serve_command(data);
+    command.envs(SETTINGS.iter().copied());
+    command
+}
 
 fn topics() -> Vec<Topic> {
     let orders = Topic { name: "orders", groups: &["left", "right"], per_key: true, attempts_max: None, dead: None };
@@ -132,7 +148,7 @@ impl Rig {
 
     fn start(&mut self) -> Process {
         let begun = Instant::now();
-        let server = match Process::try_start(serve_command(&self.data), &self.data) {
+        let server = match Process::try_start(settled_command(&self.data), &self.data) {
             Ok(server) => server,
             Err(said) => self.fail(&format!("the server did not start: {said}")),
         };
@@ -199,7 +215,7 @@ impl Rig {
     /// A second server opens the copy, as its owner would after a disaster.
     fn check_copy(&mut self, mut copy: Copy) {
         self.tally.copies += 1;
-        let server = match Process::try_start(serve_command(&copy.data), &copy.data) {
+        let server = match Process::try_start(settled_command(&copy.data), &copy.data) {
             Ok(server) => server,
             Err(said) => {
                 copy.dir.disable_cleanup(true);
