@@ -7,7 +7,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use windlass::clock::{Clock, SystemClock};
 use windlass::disk::RealDisk;
-use windlass::log::{Epoch, FrameMeta, Log, Opening, Options, Replay, ReplayFrame, ReplayStart};
+use windlass::log::{Epoch, FrameMeta, Log, Opening, Options, Replay, ReplayFrame, ReplayStart, Room, Step, Urgency};
 
 fn main() {
     divan::main();
@@ -48,6 +48,10 @@ fn filled(frames: usize, clock: &Arc<dyn Clock>) -> tempfile::TempDir {
     std::fs::create_dir(dir.path().join("log")).expect("a directory");
     let mut log = open(dir.path(), clock, &mut Count::default());
     for frame in 0..frames {
+        if log.room(1024, Urgency::Ordinary) != Room::Fits {
+            while !matches!(log.prepare_spares(clock.boot()).expect("a spare segment"), Step::Idle | Step::NoSpace) {}
+            log.roll(&[b"head".to_vec()], Urgency::Ordinary).expect("the next segment");
+        }
         log.begin();
         log.push_record(frame as u128, b"head", &[7; 200]);
         log.push_entry(b"published");

@@ -84,6 +84,9 @@ pub fn run(comparison: &Comparison) -> io::Result<()> {
                 if let Some(error) = &report.first_error {
                     eprintln!("{}, {}: {} errors: {error}", case.name, kind.name(), report.errors);
                 }
+                if report.refused > 0 {
+                    eprintln!("{}, {}: refused for now {} times", case.name, kind.name(), report.refused);
+                }
                 reports.push(report);
             }
         }

@@ -60,6 +60,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// Times of requests (publish; take and ack together) or of messages (latency).
     pub times: Histogram,
+    /// Requests that were refused for now (429, 503, 507) and sent again; their times count from the first time.
+    pub refused: u64,
     /// Requests that failed.
     pub errors: u64,
     /// What the first of them said.
@@ -82,6 +84,9 @@ impl Report {
     }
 }
 
+/// Between the preparations and the measurement.
+const SETTLE: Duration = Duration::from_secs(1);
+
 type Shared = Rc<RefCell<Report>>;
 
 /// Runs a load against a server.
@@ -100,6 +105,8 @@ async fn drive(server: &Server, load: &Load) -> io::Result<Report> {
     while connections.len() < load.connections {
         connections.push(Connection::open(server.address).await?);
     }
+    // A start leaves work behind, such as files written beforehand.
+    tokio::time::sleep(SETTLE).await;
     let cpu = || (cpu_time(std::process::id()).unwrap_or_default(), server.process().and_then(cpu_time));
     let (report, before, begun) = (Shared::default(), cpu(), Instant::now());
     match load.scenario {
@@ -109,7 +116,8 @@ async fn drive(server: &Server, load: &Load) -> io::Result<Report> {
     }
     let (elapsed, after) = (begun.elapsed(), cpu());
     let mut report = report.take();
-    report.elapsed = elapsed;
+    // The end of a latency run is spent on the last messages.
+    report.elapsed = if matches!(load.scenario, Scenario::Latency { .. }) { load.duration } else { elapsed };
     report.generator_cpu = after.0.saturating_sub(before.0);
     report.server_cpu = after.1.zip(before.1).map(|(after, before)| after.saturating_sub(before));
     Ok(report)
@@ -117,7 +125,7 @@ async fn drive(server: &Server, load: &Load) -> io::Result<Report> {
 
 /// Publishes `messages`, in batches of about 256 KiB.
 pub async fn fill(connection: &mut Connection, speech: &Speech, messages: u64, body_bytes: usize) -> io::Result<()> {
-    let batch = ((256 << 10) / body_bytes.max(1)).clamp(2, 1000) as u64;
+    let batch = ((256 << 10) / body_bytes.max(1)).clamp(2, speech.publish_batch_max()) as u64;
     let (full, rest) = (speech.publish(batch as usize), messages % batch);
     for _ in 0..messages / batch {
         must(connection, &full).await?;
@@ -148,9 +156,10 @@ async fn publish_all(connections: Vec<Connection>, speech: &Speech, load: &Load,
                 let done = must(&mut connection, &request).await;
                 let mut report = report.borrow_mut();
                 match done {
-                    Ok(()) => {
+                    Ok(refused) => {
                         report.times.add(begun.elapsed());
                         report.messages += batch;
+                        report.refused += refused;
                     }
                     Err(error) => return report.fail(&error),
                 }
@@ -169,9 +178,10 @@ async fn pull_all(connections: Vec<Connection>, speech: &Speech, load: &Load, ba
                 let begun = Instant::now();
                 match take_and_ack(&mut connection, &request, &speech).await {
                     // The others hold the last ones.
-                    Ok(0) => return,
-                    Ok(acked) => {
+                    Ok((0, _)) => return,
+                    Ok((acked, refused)) => {
                         let mut report = report.borrow_mut();
+                        report.refused += refused;
                         report.times.add(begun.elapsed());
                         report.messages += acked;
                     }
@@ -183,15 +193,16 @@ async fn pull_all(connections: Vec<Connection>, speech: &Speech, load: &Load, ba
     .await;
 }
 
-async fn take_and_ack(connection: &mut Connection, pull: &[u8], speech: &Speech) -> io::Result<u64> {
-    must(connection, pull).await?;
+/// How many were acked, and how often the server refused.
+async fn take_and_ack(connection: &mut Connection, pull: &[u8], speech: &Speech) -> io::Result<(u64, u64)> {
+    let mut refused = must(connection, pull).await?;
     let tokens = speech.tokens(connection.body());
     if tokens.is_empty() {
-        return Ok(0);
+        return Ok((0, refused));
     }
-    must(connection, &speech.ack(&tokens)).await?;
+    refused += must(connection, &speech.ack(&tokens)).await?;
     match speech.acked(connection.body()) {
-        acked if acked == tokens.len() as u64 => Ok(acked),
+        acked if acked == tokens.len() as u64 => Ok((acked, refused)),
         acked => Err(io::Error::other(format!("{acked} of {} acks were done", tokens.len()))),
     }
 }

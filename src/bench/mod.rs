@@ -163,6 +163,7 @@ fn print(report: &Report) {
     for (name, of) in [("p50 ms", 0.5), ("p99 ms", 0.99), ("p99.9 ms", 0.999)] {
         println!("{name:14} {:.2}", report.times.quantile_ms(of));
     }
+    println!("refused        {} (429, 503 or 507: sent again)", report.refused);
     match &report.first_error {
         None => println!("errors         0"),
         Some(error) => println!("errors         {} ({error})", report.errors),

@@ -1,6 +1,8 @@
 //! What the generator says in each dialect: whole requests, made once where they never change, and the
 //! few bytes it reads from the answers.
 
+use std::time::{Duration, Instant};
+
 use clap::ValueEnum;
 
 use crate::access::account_hex;
@@ -80,6 +82,14 @@ impl Speech {
         }
     }
 
+    /// Most messages of one publish.
+    pub const fn publish_batch_max(&self) -> usize {
+        match self.dialect {
+            Dialect::Native => 1000,
+            Dialect::Cloudflare => 100,
+        }
+    }
+
     /// Publishes `batch` messages.
     pub fn publish(&self, batch: usize) -> Vec<u8> {
         let body = text(self.body_bytes);
@@ -151,15 +161,29 @@ impl Speech {
     }
 }
 
-/// Asks for what cannot fail.
-pub async fn must(connection: &mut Connection, request: &[u8]) -> std::io::Result<()> {
-    match connection.ask(request).await? {
-        200..300 => Ok(()),
-        status => {
-            let said = String::from_utf8_lossy(connection.body()).chars().take(300).collect::<String>();
-            Err(std::io::Error::other(format!("the server answered {status}: {said}")))
+/// Asks for what cannot fail; a server that is busy or out of space is asked again. Says how often it was.
+pub async fn must(connection: &mut Connection, request: &[u8]) -> std::io::Result<u64> {
+    let (mut refused, patience) = (0, Instant::now() + PATIENCE);
+    loop {
+        match connection.ask(request).await? {
+            200..300 => return Ok(refused),
+            429 | 503 | 507 if Instant::now() < patience => {
+                refused += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            status => return Err(unexpected(status, connection)),
         }
     }
+}
+
+/// How long a server may refuse.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(5);
+
+fn unexpected(status: u16, connection: &Connection) -> std::io::Error {
+    let said = String::from_utf8_lossy(connection.body()).chars().take(300).collect::<String>();
+    std::io::Error::other(format!("the server answered {status}: {said}"))
 }
 
 /// The text from behind `mark` up to the next quote.
