@@ -1,6 +1,6 @@
 //! `windlass serve`: opens the engine, serves, stops in good order.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -149,7 +149,9 @@ fn start_logging(config: &Config) {
     };
     // Others' lines only when something is wrong: what they would say of a request is not ours to vouch for.
     let filter = EnvFilter::new(format!("warn,windlass={level}"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for eyes: a file or a pipe gets none (https://no-color.org for those who want none either).
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match config.logging.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

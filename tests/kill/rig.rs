@@ -24,9 +24,25 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// One round in so many loses its index, or has it damaged.
 const INDEX_ROUNDS: u64 = 10;
 /// One round in so many copies the directory under load.
-const COPY_ROUNDS: u64 = 20;
+const COPY_ROUNDS: u64 = 8;
+/// Small segments and frequent checkpoints: segments are begun, dropped and recycled, and checkpoints written,
+/// many times in a run, and killed in the middle of it. Dropped segments stay for the copies, however many.
+const SETTINGS: &[(&str, &str)] = &[
+    ("WINDLASS_LIMITS_BODY_BYTES_MAX", "64 KiB"),
+    ("WINDLASS_LIMITS_BATCH_BYTES_MAX", "192 KiB"),
+    ("WINDLASS_LOG_SEGMENT_BYTES", "1 MiB"),
+    ("WINDLASS_LOG_DROP_KEEP_BYTES", "64 GiB"),
+    ("WINDLASS_LOG_DROP_KEEP", "20 s"),
+    ("WINDLASS_CHECKPOINT_INTERVAL", "150 ms"),
+];
 const ACCOUNT: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 const PULLER: &str = "http-pull";
+
+fn settled_command(data: &Path) -> Command {
+    let mut command = serve_command(data);
+    command.envs(SETTINGS.iter().copied());
+    command
+}
 
 fn topics() -> Vec<Topic> {
     let orders = Topic { name: "orders", groups: &["left", "right"], per_key: true, attempts_max: None, dead: None };
@@ -38,7 +54,7 @@ fn topics() -> Vec<Topic> {
 
 /// A copy of the directory, taken under load.
 struct Copy {
-    _dir: TempDir,
+    dir: TempDir,
     data: PathBuf,
     begin: u64,
     end: u64,
@@ -56,7 +72,7 @@ struct Tally {
 pub struct Rig {
     seed: u64,
     dice: Dice,
-    _dir: TempDir,
+    dir: TempDir,
     data: PathBuf,
     topics: Vec<Topic>,
     stage: Stage,
@@ -79,7 +95,7 @@ impl Rig {
         Self {
             seed,
             dice: Dice(seed),
-            _dir: dir,
+            dir,
             data,
             topics: topics(),
             stage,
@@ -100,7 +116,7 @@ impl Rig {
             self.round = round;
             let copy = self.live(&mut server);
             if let Some(copy) = copy {
-                self.check_copy(&copy);
+                self.check_copy(copy);
             }
             if self.dice.below(INDEX_ROUNDS) == 0 {
                 self.attack_index();
@@ -132,9 +148,9 @@ impl Rig {
 
     fn start(&mut self) -> Process {
         let begun = Instant::now();
-        let server = match Process::try_start(serve_command(&self.data), &self.data) {
+        let server = match Process::try_start(settled_command(&self.data), &self.data) {
             Ok(server) => server,
-            Err(said) => panic!("round {}, seed {}: the server did not start: {said}", self.round, self.seed),
+            Err(said) => self.fail(&format!("the server did not start: {said}")),
         };
         server.client().get("/readyz").expect("an answer").expect(200);
         let ready = begun.elapsed();
@@ -197,11 +213,14 @@ impl Rig {
     }
 
     /// A second server opens the copy, as its owner would after a disaster.
-    fn check_copy(&mut self, copy: &Copy) {
+    fn check_copy(&mut self, mut copy: Copy) {
         self.tally.copies += 1;
-        let server = match Process::try_start(serve_command(&copy.data), &copy.data) {
+        let server = match Process::try_start(settled_command(&copy.data), &copy.data) {
             Ok(server) => server,
-            Err(said) => panic!("round {}, seed {}: the copy does not open: {said}", self.round, self.seed),
+            Err(said) => {
+                copy.dir.disable_cleanup(true);
+                self.fail(&format!("the copy in {} does not open: {said}", copy.data.display()))
+            }
         };
         let look = look(&mut server.client(), &self.topics);
         self.judge("in the copy", check_look(&self.topics, &self.history, &look, copy.begin, copy.end));
@@ -260,10 +279,18 @@ impl Rig {
             (histories, left)
         });
         histories.into_iter().for_each(|history| self.history.append(history));
-        assert!(left.is_empty(), "seed {}: after {WATCHDOG:?} still open: {left:?}", self.seed);
+        if !left.is_empty() {
+            self.fail(&format!("after {WATCHDOG:?} still open: {left:?}"));
+        }
     }
 
-    fn judge(&self, place: &str, violations: Vec<Violation>) {
+    /// Ends the run; the directory stays for whoever looks into it.
+    fn fail(&mut self, what: &str) -> ! {
+        self.dir.disable_cleanup(true);
+        panic!("round {}, WINDLASS_KILL_SEED={}, {}: {what}", self.round, self.seed, self.data.display());
+    }
+
+    fn judge(&mut self, place: &str, violations: Vec<Violation>) {
         if violations.is_empty() {
             return;
         }
@@ -279,7 +306,7 @@ impl Rig {
         let said = std::fs::read_to_string(self.data.with_extension("stderr")).unwrap_or_default();
         let last: Vec<&str> = said.lines().rev().take(20).collect();
         text.extend(last.into_iter().rev().map(|line| format!("  server: {line}\n")));
-        panic!("{text}");
+        self.fail(&text);
     }
 }
 
@@ -311,7 +338,7 @@ fn take_copy(data: &Path, stage: &Stage) -> Copy {
     let said = String::from_utf8_lossy(&output.stderr);
     let only_vanished = said.lines().all(|line| line.contains("No such file"));
     assert!(output.status.success() || only_vanished, "cp failed: {said}");
-    Copy { _dir: dir, data: copied, begin, end: stage.now() }
+    Copy { dir, data: copied, begin, end: stage.now() }
 }
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {
