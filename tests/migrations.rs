@@ -53,7 +53,7 @@ fn a_directory_of_format_0_opens_with_all_its_messages() {
     let dir = format_0(scratch.path());
     assert!(matches!(Home::open(&dir, &*clock()), Err(HomeError::Older { found: 0, .. })));
     assert_eq!(bring_up(&dir, &clock()).unwrap(), [0]);
-    assert_eq!(bring_up(&dir, &clock()).unwrap(), []);
+    assert_eq!(bring_up(&dir, &clock()).unwrap(), Vec::<u32>::new());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(assert_all_there(&dir));
 }
@@ -98,7 +98,7 @@ fn a_newer_format_is_refused() {
     let dir = scratch.path().join("data");
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("FORMAT"), "windlass format 2\n").unwrap();
-    assert_eq!(bring_up(&dir, &clock()).unwrap(), []);
+    assert_eq!(bring_up(&dir, &clock()).unwrap(), Vec::<u32>::new());
     let refused = Home::open(&dir, &*clock());
     assert!(matches!(refused, Err(HomeError::Newer { found: 2, known: 1, .. })), "{refused:?}");
 }
