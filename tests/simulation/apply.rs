@@ -89,7 +89,12 @@ impl World {
             (Asked::Seek { topic, group, to }, Answer::Plain(Ok(()))) => self.sought(topic, group, *to, when),
             (Asked::Purge { topic }, Answer::Plain(Ok(()))) => {
                 self.sure_before(when.turn);
+                let dead = topic == DEAD;
                 if let Some(topic) = self.topics.get_mut(topic) {
+                    if dead {
+                        // Dead letters that nobody had seen are gone as well.
+                        topic.purge = Tri::Maybe;
+                    }
                     topic.copies.values_mut().for_each(|copy| copy.gone = Tri::Yes);
                     topic.incoming.clear();
                 }

@@ -355,6 +355,9 @@ impl History {
                 let answer = ask(&self.machine.engine(), &asked, &self.world.specs);
                 let answer = self.machine.wait(answer)?;
                 debug_assert_eq!(before, self.world.specs.len());
+                if let super::calls::Answer::Pull(Err(error)) = &answer {
+                    return Err(format!("I12: {asked:?} without a fault: {error}").into());
+                }
                 any |= matches!(&answer, super::calls::Answer::Pull(Ok(pulled)) if !pulled.deliveries.is_empty());
                 let when = self.when();
                 self.world.answered(&asked, answer, when, &|_, _, _| false)?;
