@@ -39,11 +39,7 @@ macro_rules! broken {
     ($($words:tt)*) => { return Err(format!($($words)*)) };
 }
 
-fn peek_all(
-    machine: &mut Machine,
-    topic: &str,
-    group: Option<&str>,
-) -> Result<Result<Vec<PeekedMessage>, String>, Dead> {
+fn peek_all(machine: &mut Machine, topic: &str, group: Option<&str>) -> Result<Result<Vec<PeekedMessage>, String>, Dead> {
     let mut messages = Vec::new();
     let mut from = Some(Offset::ZERO);
     while let Some(at) = from {
@@ -118,15 +114,16 @@ impl World {
         let before: BTreeMap<String, BTreeSet<u64>> =
             self.topics.iter().map(|(name, topic)| (name.clone(), topic.copies.keys().copied().collect())).collect();
         // The dead letters last: what they came from is known then.
-        for (name, topic) in
-            seen.iter().filter(|(name, _)| *name != DEAD).chain(seen.iter().filter(|(name, _)| *name == DEAD))
-        {
+        for (name, topic) in seen.iter().filter(|(name, _)| *name != DEAD).chain(seen.iter().filter(|(name, _)| *name == DEAD)) {
             for peeked in &topic.messages {
                 self.see(name, &peeked.message.head, &peeked.message.body)?;
             }
         }
         self.check_batches(seen)?;
         for (name, topic) in seen {
+            if let Err(why) = check_topic_counts(topic) {
+                self.miscount.get_or_insert(format!("{name}: {why}"));
+            }
             self.check_topic(name, topic, &before[name], ended, lease_clock).map_err(|why| format!("{name}: {why}"))?;
         }
         self.take_for_true(seen);
@@ -169,8 +166,7 @@ impl World {
     /// A batch is there as a whole or not at all.
     fn check_batches(&mut self, seen: &Seen) -> Verdict {
         for batch in std::mem::take(&mut self.open_batches) {
-            let there: Vec<bool> =
-                batch.iter().map(|mark| matches!(self.specs[*mark as usize].fate, Fate::Is(_))).collect();
+            let there: Vec<bool> = batch.iter().map(|mark| matches!(self.specs[*mark as usize].fate, Fate::Is(_))).collect();
             let topic = &self.specs[batch[0] as usize].topic;
             let loose = self.topics.get(topic).is_none_or(|topic| {
                 topic.trims || topic.purge != Tri::No || topic.groups.values().any(|group| group.unseen_acks)
@@ -202,14 +198,6 @@ impl World {
         let model = &self.topics[name];
         let loose = model.trims || model.purge != Tri::No;
         let there: BTreeSet<u64> = seen.messages.iter().map(|peeked| peeked.message.head.offset.get()).collect();
-        let kept = seen.counts.ready + seen.counts.delayed + seen.counts.in_flight;
-        if kept != there.len() as u64 {
-            broken!("I13: the topic counts {kept}, but holds {}", there.len());
-        }
-        let bytes: u64 = seen.messages.iter().map(|peeked| peeked.message.body.len() as u64).sum();
-        if seen.counts.bytes != bytes {
-            broken!("I13: the topic counts {} bytes, but holds {bytes}", seen.counts.bytes);
-        }
         for (offset, copy) in &model.copies {
             if copy.gone == Tri::Yes && there.contains(offset) {
                 broken!("I3: {offset} was given up and is back");
@@ -227,11 +215,7 @@ impl World {
             }
         }
         for (group, of_group) in &seen.groups {
-            let sizes =
-                seen.messages.iter().map(|peeked| (peeked.message.head.offset.get(), peeked.message.body.len() as u64));
-            check_counts(of_group, &sizes.collect()).map_err(|why| format!("{group}: {why}"))?;
-            self.check_group(name, group, of_group, loose, ended, lease_clock)
-                .map_err(|why| format!("{group}: {why}"))?;
+            self.check_group(name, group, of_group, loose, ended, lease_clock).map_err(|why| format!("{group}: {why}"))?;
         }
         Ok(())
     }
@@ -294,11 +278,7 @@ impl World {
                 && *state != MessageState::InFlight
                 && standing.settled == Tri::No
             {
-                broken!(
-                    "I9: {offset} ({}) was held for {} ms more, now {state:?}",
-                    copy.mark,
-                    lease.deadline - lease_clock
-                );
+                broken!("I9: {offset} ({}) was held for {} ms more, now {state:?}", copy.mark, lease.deadline - lease_clock);
             }
         }
         Ok(())
@@ -364,6 +344,25 @@ fn take_group(model: &mut GroupModel, seen: &SeenGroup, copies: &BTreeMap<u64, C
     model.from = 0;
 }
 
+/// I13: counters equal a recount.
+fn check_topic_counts(seen: &SeenTopic) -> Verdict {
+    let sizes = seen.messages.iter();
+    let sizes: BTreeMap<u64, u64> =
+        sizes.map(|peeked| (peeked.message.head.offset.get(), peeked.message.body.len() as u64)).collect();
+    let kept = seen.counts.ready + seen.counts.delayed + seen.counts.in_flight;
+    if kept != sizes.len() as u64 {
+        broken!("I13: the topic counts {kept}, but holds {}", sizes.len());
+    }
+    let bytes: u64 = sizes.values().sum();
+    if seen.counts.bytes != bytes {
+        broken!("I13: the topic counts {} bytes, but holds {bytes}", seen.counts.bytes);
+    }
+    for (group, of_group) in &seen.groups {
+        check_counts(of_group, &sizes).map_err(|why| format!("{group}: {why}"))?;
+    }
+    Ok(())
+}
+
 fn check_counts(seen: &SeenGroup, sizes: &BTreeMap<u64, u64>) -> Verdict {
     let count = |wanted| seen.messages.values().filter(|(state, _)| *state == wanted).count() as u64;
     let (ready, held, delayed) =
@@ -381,13 +380,19 @@ fn check_counts(seen: &SeenGroup, sizes: &BTreeMap<u64, u64>) -> Verdict {
 }
 
 /// Used by the drain: everything that is not settled by now.
-pub fn unsettled(world: &World) -> Vec<String> {
+pub fn unsettled(world: &World, seen: &Seen) -> Vec<String> {
     let mut left = Vec::new();
     for (name, topic) in &world.topics {
         for (group, model) in &topic.groups {
+            let max = model.attempts_max.unwrap_or(u32::MAX);
             for (offset, copy) in topic.copies.iter().filter(|(_, copy)| copy.gone == Tri::No) {
-                if model.standings.get(offset).is_some_and(|s| s.settled == Tri::No && s.dying == Tri::No) {
-                    left.push(format!("{name}/{group}@{offset} ({})", copy.mark));
+                if model.standings.get(offset).is_some_and(|s| {
+                    // After its last attempt it is a dead letter.
+                    s.settled == Tri::No && s.dying == Tri::No && s.attempts < max
+                }) {
+                    let seen = seen.get(name).and_then(|topic| topic.groups.get(group));
+                    let state = seen.and_then(|group| group.messages.get(offset));
+                    left.push(format!("{name}/{group}@{offset} ({}, is {state:?})", copy.mark));
                 }
             }
         }
