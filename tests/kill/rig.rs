@@ -21,6 +21,8 @@ const LIFE_MS: u64 = 700;
 const WATCHDOG: Duration = Duration::from_secs(30);
 /// Longer than this no start may take, however loaded the machine.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
+/// Rounds after each of which the whole history is checked.
+const CHECKED_ROUNDS: u64 = 100;
 /// One round in so many loses its index, or has it damaged.
 const INDEX_ROUNDS: u64 = 10;
 /// One round in so many copies the directory under load.
@@ -136,7 +138,10 @@ impl Rig {
             let now = self.stage.now();
             let look = look(&mut server.client(), &self.topics);
             self.judge("after the restart", check_look(&self.topics, &self.history, &look, now, now));
-            self.judge("in all that happened so far", check(&self.topics, &self.history));
+            // A long run's history takes long: later on it is checked now and then, and at the end.
+            if round <= CHECKED_ROUNDS || round % 10 == 0 {
+                self.judge("in all that happened so far", check(&self.topics, &self.history));
+            }
         }
         self.drain(&mut server);
         self.judge("in the whole run", check(&self.topics, &self.history));
