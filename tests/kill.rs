@@ -34,3 +34,13 @@ fn a_server_killed_a_hundred_times_keeps_every_promise() {
     println!("{rounds} rounds with WINDLASS_KILL_SEED={seed}");
     rig::Rig::new(seed).run(rounds);
 }
+
+/// The whole rig bites, not only the checker: a server whose disk forgets what it had confirmed is found out,
+/// by a broken promise or because it says itself that something durable is missing.
+#[test]
+fn a_disk_that_forgets_is_found_out() {
+    let run = || rig::Rig::new(1).on_a_lying_disk().run(20);
+    let failure = std::panic::catch_unwind(run).expect_err("lost messages are seen");
+    let said = failure.downcast_ref::<String>().expect("a failure says what is wrong");
+    assert!(said.contains("violations") || said.contains("damaged"), "{said}");
+}

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::history::{Delivery, History, Look, Outcome, Print, Publish, Settle, State, Topic, Word};
+use crate::history::{Delivery, History, Look, Messages, Outcome, Publish, Settle, State, Topic, Word};
 
 /// Clocks in whole milliseconds round each end of a span.
 pub const ROUNDING: u64 = 2_000;
@@ -322,7 +322,7 @@ fn is_acked(settles: &[&Settle], before: u64) -> bool {
 pub fn check_look(topics: &[Topic], history: &History, look: &Look, before: u64, until: u64) -> Vec<Violation> {
     let mut facts = Facts::new(topics, history);
     let mut found = Vec::new();
-    let nothing: BTreeMap<String, (Print, State)> = BTreeMap::new();
+    let nothing = Messages::new();
     for ((topic, group), messages) in &look.groups {
         for (name, (print, state)) in messages {
             let publish = facts.publishes.get(name.as_str()).and_then(|list| list.first());

@@ -164,10 +164,13 @@ pub enum State {
     Settled,
 }
 
-/// A look at a server that nobody else uses: per topic and group, messages by name.
+/// Messages of a topic by name, as they stand with one group.
+pub type Messages = BTreeMap<String, (Print, State)>;
+
+/// A look at a server that nobody else uses: per topic and group, its messages.
 #[derive(Debug, Clone, Default)]
 pub struct Look {
-    pub groups: BTreeMap<(&'static str, &'static str), BTreeMap<String, (Print, State)>>,
+    pub groups: BTreeMap<(&'static str, &'static str), Messages>,
     /// Names in each dead-letter topic, looked at before its source.
     pub dead_before: BTreeMap<&'static str, Vec<String>>,
 }

@@ -1,15 +1,11 @@
 //! A look at all messages of a server that nobody else uses just now.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::history::{Look, Print, State, Topic};
+use crate::history::{Look, Messages, Print, State, Topic};
 use crate::process::client::Client;
 use crate::workers::{NATIVE, name_of};
-
-type Messages = BTreeMap<String, (Print, State)>;
 
 /// Looks at every topic with every group. Between two peeks a lapse may bury a message: dead letters are
 /// looked at before their source (nothing is in both) and after it (nothing is in neither).

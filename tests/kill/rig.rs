@@ -21,6 +21,8 @@ const LIFE_MS: u64 = 700;
 const WATCHDOG: Duration = Duration::from_secs(30);
 /// Longer than this no start may take, however loaded the machine.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
+/// Rounds after each of which the whole history is checked.
+const CHECKED_ROUNDS: u64 = 100;
 /// One round in so many loses its index, or has it damaged.
 const INDEX_ROUNDS: u64 = 10;
 /// One round in so many copies the directory under load.
@@ -80,6 +82,8 @@ pub struct Rig {
     history: History,
     tally: Tally,
     round: u64,
+    /// After each kill the end of the log is lost, as on a disk that lies.
+    disk_lies: bool,
 }
 
 impl Rig {
@@ -103,7 +107,13 @@ impl Rig {
             history: History::default(),
             tally: Tally::default(),
             round: 0,
+            disk_lies: false,
         }
+    }
+
+    /// A run that must fail.
+    pub fn on_a_lying_disk(self) -> Self {
+        Self { disk_lies: true, ..self }
     }
 
     /// All of it.
@@ -118,6 +128,9 @@ impl Rig {
             if let Some(copy) = copy {
                 self.check_copy(copy);
             }
+            if self.disk_lies {
+                self.lose_the_tail();
+            }
             if self.dice.below(INDEX_ROUNDS) == 0 {
                 self.attack_index();
             }
@@ -125,7 +138,10 @@ impl Rig {
             let now = self.stage.now();
             let look = look(&mut server.client(), &self.topics);
             self.judge("after the restart", check_look(&self.topics, &self.history, &look, now, now));
-            self.judge("in all that happened so far", check(&self.topics, &self.history));
+            // A long run's history takes long: later on it is checked now and then, and at the end.
+            if round <= CHECKED_ROUNDS || round % 10 == 0 {
+                self.judge("in all that happened so far", check(&self.topics, &self.history));
+            }
         }
         self.drain(&mut server);
         self.judge("in the whole run", check(&self.topics, &self.history));
@@ -249,6 +265,17 @@ impl Rig {
         std::fs::write(path, bytes).expect("the file is written");
     }
 
+    /// Forgets the last kilobytes that were written to the log.
+    fn lose_the_tail(&self) {
+        let is_segment =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == "00000000000000000001.seg".len());
+        let newest = files_below(&self.data.join("log")).into_iter().filter(is_segment).max().expect("a segment");
+        let mut bytes = std::fs::read(&newest).expect("the segment");
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes[end.saturating_sub(6_000)..end].fill(0);
+        std::fs::write(newest, bytes).expect("the segment is written");
+    }
+
     /// Everything is pulled and acked; the server is not killed any more.
     fn drain(&mut self, server: &mut Process) {
         self.stage.draining.store(true, Ordering::SeqCst);
@@ -286,7 +313,7 @@ impl Rig {
 
     /// Ends the run; the directory stays for whoever looks into it.
     fn fail(&mut self, what: &str) -> ! {
-        self.dir.disable_cleanup(true);
+        self.dir.disable_cleanup(!self.disk_lies);
         panic!("round {}, WINDLASS_KILL_SEED={}, {}: {what}", self.round, self.seed, self.data.display());
     }
 
@@ -294,12 +321,7 @@ impl Rig {
         if violations.is_empty() {
             return;
         }
-        let mut text = format!(
-            "round {}, WINDLASS_KILL_SEED={}: {} violations {place}\n",
-            self.round,
-            self.seed,
-            violations.len()
-        );
+        let mut text = format!("{} violations {place}\n", violations.len());
         for one in violations.iter().take(8) {
             text.push_str(&format!("  {} {}: {}\n{}", one.rule, one.name, one.what, self.history.of(&one.name)));
         }
