@@ -182,7 +182,9 @@ impl World {
             if copy.id != id || copy.mark != mark || copy.origin != origin {
                 broken!(
                     "I2: {topic}@{offset} was {} ({:x}, {:?}), now {mark} ({id:x}, {origin:?})",
-                    copy.mark, copy.id, copy.origin
+                    copy.mark,
+                    copy.id,
+                    copy.origin
                 );
             }
             return Ok(());
@@ -355,7 +357,13 @@ impl World {
                 held.deadline > when.lease_clock && standing.is_some_and(|s| s.settled == Tri::No && s.dying == Tri::No)
             });
             let same_pull = held.is_some_and(|held| held.turn == when.turn);
-            if model.per_key && !loose && held.is_some() && !same_pull && copy.gone == Tri::No && !releasing(topic, group, *other) {
+            if model.per_key
+                && !loose
+                && held.is_some()
+                && !same_pull
+                && copy.gone == Tri::No
+                && !releasing(topic, group, *other)
+            {
                 broken!("I6: {offset} ({mark}) while {other} of its key is in flight");
             }
         }

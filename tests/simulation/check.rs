@@ -39,7 +39,11 @@ macro_rules! broken {
     ($($words:tt)*) => { return Err(format!($($words)*)) };
 }
 
-fn peek_all(machine: &mut Machine, topic: &str, group: Option<&str>) -> Result<Result<Vec<PeekedMessage>, String>, Dead> {
+fn peek_all(
+    machine: &mut Machine,
+    topic: &str,
+    group: Option<&str>,
+) -> Result<Result<Vec<PeekedMessage>, String>, Dead> {
     let mut messages = Vec::new();
     let mut from = Some(Offset::ZERO);
     while let Some(at) = from {
@@ -114,7 +118,9 @@ impl World {
         let before: BTreeMap<String, BTreeSet<u64>> =
             self.topics.iter().map(|(name, topic)| (name.clone(), topic.copies.keys().copied().collect())).collect();
         // The dead letters last: what they came from is known then.
-        for (name, topic) in seen.iter().filter(|(name, _)| *name != DEAD).chain(seen.iter().filter(|(name, _)| *name == DEAD)) {
+        for (name, topic) in
+            seen.iter().filter(|(name, _)| *name != DEAD).chain(seen.iter().filter(|(name, _)| *name == DEAD))
+        {
             for peeked in &topic.messages {
                 self.see(name, &peeked.message.head, &peeked.message.body)?;
             }
@@ -166,7 +172,8 @@ impl World {
     /// A batch is there as a whole or not at all.
     fn check_batches(&mut self, seen: &Seen) -> Verdict {
         for batch in std::mem::take(&mut self.open_batches) {
-            let there: Vec<bool> = batch.iter().map(|mark| matches!(self.specs[*mark as usize].fate, Fate::Is(_))).collect();
+            let there: Vec<bool> =
+                batch.iter().map(|mark| matches!(self.specs[*mark as usize].fate, Fate::Is(_))).collect();
             let topic = &self.specs[batch[0] as usize].topic;
             let loose = self.topics.get(topic).is_none_or(|topic| {
                 topic.trims || topic.purge != Tri::No || topic.groups.values().any(|group| group.unseen_acks)
@@ -215,7 +222,8 @@ impl World {
             }
         }
         for (group, of_group) in &seen.groups {
-            self.check_group(name, group, of_group, loose, ended, lease_clock).map_err(|why| format!("{group}: {why}"))?;
+            self.check_group(name, group, of_group, loose, ended, lease_clock)
+                .map_err(|why| format!("{group}: {why}"))?;
         }
         Ok(())
     }
@@ -278,7 +286,11 @@ impl World {
                 && *state != MessageState::InFlight
                 && standing.settled == Tri::No
             {
-                broken!("I9: {offset} ({}) was held for {} ms more, now {state:?}", copy.mark, lease.deadline - lease_clock);
+                broken!(
+                    "I9: {offset} ({}) was held for {} ms more, now {state:?}",
+                    copy.mark,
+                    lease.deadline - lease_clock
+                );
             }
         }
         Ok(())
