@@ -136,7 +136,7 @@ pub struct Taken {
     pub lease: Duration,
     pub counts: Counts,
     /// Keep the segments of the bodies where they are.
-    pub pins: Vec<Pin>,
+    pub _pins: Vec<Pin>,
     pub auto_ack: bool,
 }
 
@@ -192,7 +192,7 @@ pub struct Looked {
     pub tail: u64,
     /// Ids (and times) rise with offsets.
     pub rising: bool,
-    pub pins: Vec<Pin>,
+    pub _pins: Vec<Pin>,
 }
 
 /// One row looked at.

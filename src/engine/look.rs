@@ -51,7 +51,7 @@ impl Writer {
             head: floor,
             tail,
             rising: !topic.foreign,
-            pins: segments.into_iter().filter_map(|segment| self.reader.pin(segment)).collect(),
+            _pins: segments.into_iter().filter_map(|segment| self.reader.pin(segment)).collect(),
         };
         self.answer_read(reply, Ok(looked));
         Step::Done

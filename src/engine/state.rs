@@ -19,6 +19,9 @@ use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
 /// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
 pub type Loader<'a> = &'a mut dyn FnMut(TopicNo, u64) -> Option<BlockDisk>;
 
+/// A message taken: its offset; attempt, lease and handle, if it was leased; its state.
+type TakenFact = (u64, Option<(u32, u64, u128)>, PendingState);
+
 /// Everything the writer decides by.
 #[derive(Debug)]
 pub struct State {
@@ -342,13 +345,7 @@ impl State {
         topic.rows.put(offset, row, false);
     }
 
-    fn apply_taken(
-        &mut self,
-        no: GroupNo,
-        taken: &[(u64, Option<(u32, u64, u128)>, PendingState)],
-        lsn: Lsn,
-        loader: Loader<'_>,
-    ) {
+    fn apply_taken(&mut self, no: GroupNo, taken: &[TakenFact], lsn: Lsn, loader: Loader<'_>) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
         for (offset, lease, state) in taken {
@@ -734,10 +731,10 @@ fn state_topic(groups: &BTreeMap<GroupNo, GroupState>, no: GroupNo) -> TopicNo {
 }
 
 fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>) {
-    if !topic.rows.is_loaded(block) {
-        if let Some(stored) = loader(topic.disk.no, block) {
-            topic.rows.load(block, &stored);
-        }
+    if !topic.rows.is_loaded(block)
+        && let Some(stored) = loader(topic.disk.no, block)
+    {
+        topic.rows.load(block, &stored);
     }
 }
 
