@@ -49,8 +49,8 @@ const CALLS_MAX: usize = 6;
 
 /// Plays the history of a seed: this many lives, then everything must be delivered.
 pub fn play(seed: u64, lives: u64) -> Result<Tally, String> {
-    let mut dice = Dice::new(seed ^ 0x51a7_e0f1);
-    let segment_bytes = if dice.one_in(4) { 256 << 10 } else { 64 << 10 };
+    let dice = Dice::new(seed ^ 0x51a7_e0f1);
+    let segment_bytes = 256 << 10;
     let mut history = History {
         machine: Machine::new(seed, segment_bytes),
         world: World::default(),
@@ -75,7 +75,70 @@ pub fn play(seed: u64, lives: u64) -> Result<Tally, String> {
     Err(format!("{}\nseed {seed}: {why}", lines.join("\n")))
 }
 
+/// What one fault at one operation came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Struck {
+    /// The fault happened.
+    Hit,
+    /// The script ended before it; this many segments had been dropped from the front of the log by then.
+    Missed { dropped: bool },
+}
+
+/// Plays the same script each time, with one fault at operation `at`, then a restart that must show all
+/// that was answered, and deliver it.
+pub fn strike(seed: u64, steps: u64, at: u64, fault: Fault) -> Result<Struck, String> {
+    let mut history = History {
+        machine: Machine::new(seed, 256 << 10),
+        world: World::default(),
+        dice: Dice::new(seed),
+        calls: Vec::new(),
+        tally: Tally::new(),
+        ended: Ended::Stopped,
+    };
+    history.machine.disk.fail(at, fault);
+    let played = std::panic::catch_unwind(AssertUnwindSafe(|| history.script(steps)));
+    let lines = || history.machine.trace.iter().cloned().collect::<Vec<_>>().join("\n");
+    match played {
+        Ok(Ok(struck)) => Ok(struck),
+        Ok(Err(why)) => Err(format!("{}\n{fault:?} at operation {at}: {why}", lines())),
+        Err(_) => Err(format!("{}\n{fault:?} at operation {at}: panic", lines())),
+    }
+}
+
 impl History {
+    fn script(&mut self, steps: u64) -> Result<Struck, String> {
+        let mut lived = self.open();
+        for _ in 0..steps {
+            if lived.is_err() {
+                break;
+            }
+            lived = self.step();
+        }
+        if let Err(End::Broken(why)) = lived {
+            return Err(why);
+        }
+        let struck = if self.machine.disk.hits() > 0 {
+            Struck::Hit
+        } else {
+            let first = self.machine.rig.as_ref().and_then(|rig| rig.segments().first().copied());
+            Struck::Missed { dropped: first.is_some_and(|first| first > 1) }
+        };
+        self.machine.disk.mend();
+        self.machine.unbound();
+        let when = self.when();
+        self.machine.rig = None;
+        for call in std::mem::take(&mut self.calls) {
+            self.world.unanswered(&call.asked, when);
+        }
+        self.machine.kill();
+        self.ended = Ended::Killed;
+        match self.drain() {
+            Ok(()) => Ok(struck),
+            Err(End::Broken(why)) => Err(why),
+            Err(End::Dead(Dead(why))) => Err(format!("it ended without a fault: {why}")),
+        }
+    }
+
     fn count(&mut self, what: &'static str) {
         *self.tally.entry(what).or_default() += 1;
     }

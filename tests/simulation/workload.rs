@@ -38,7 +38,8 @@ impl World {
 
     /// The next call; the model knows of what it may make.
     pub fn choose(&mut self, dice: &mut Dice, calls: &[Call]) -> Option<Asked> {
-        if self.topics.is_empty() || (dice.one_in(40) && self.topics.len() < TOPICS_MAX) {
+        let none = self.topics.keys().all(|name| name == DEAD);
+        if none || (dice.one_in(40) && self.topics.len() < TOPICS_MAX) {
             return Some(self.new_topic(dice));
         }
         let asked = match dice.below(100) {
