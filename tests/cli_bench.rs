@@ -1,5 +1,8 @@
 //! The load generator measures something, on servers of its own, and leaves nothing behind.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 mod cli_rig;
 
 use cli_rig::{Ran, run, scratch, text};

@@ -1,5 +1,8 @@
 //! The client commands against a server: what they print, and how they end.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 mod cli_rig;
 
 use cli_rig::{Server, run, scratch};

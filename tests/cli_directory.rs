@@ -1,5 +1,8 @@
 //! The commands that work on a data directory: `token --data-dir`, `check`, `reindex`.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 mod cli_rig;
 
 use std::path::{Path, PathBuf};

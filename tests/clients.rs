@@ -2,6 +2,9 @@
 //! and with a bearer token. The scripts are in `tests/clients`; when they ask for it, the server is killed
 //! with SIGKILL and started again on its directory.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "process/mod.rs"]
 mod process;
 

@@ -1,5 +1,8 @@
 //! No token, no data: every route with every kind of caller.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/http.rs"]
 mod support;
 

@@ -1,5 +1,8 @@
 //! The Cloudflare dialect over real TCP: the captured requests of its clients, and its errors.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/http.rs"]
 mod support;
 

@@ -1,5 +1,8 @@
 //! Bodies and secrets reach no log line, at any level, whatever goes wrong.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/http.rs"]
 mod support;
 

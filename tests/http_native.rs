@@ -1,5 +1,8 @@
 //! The native API over real TCP: every operation, and what it refuses.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/http.rs"]
 mod support;
 

@@ -1,5 +1,8 @@
 //! Clients that flood, dawdle or break off, and a server that stops.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/http.rs"]
 mod support;
 

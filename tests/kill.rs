@@ -3,6 +3,9 @@
 //!
 //! `WINDLASS_KILL_ROUNDS` and `WINDLASS_KILL_SEED` make a run longer or try one again.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "kill/checker.rs"]
 mod checker;
 #[path = "kill/checker_bites.rs"]

@@ -1,5 +1,8 @@
 //! Data directories of every old format open in this build, whole, whatever a crash did in between.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

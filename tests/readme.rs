@@ -1,5 +1,8 @@
 //! README's five commands, typed as they stand: only the binary's place and the server's port differ.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 

@@ -1,5 +1,8 @@
 //! `windlass serve` as a process: what it says, what it refuses, how it stops, what it leaves behind.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "process/mod.rs"]
 mod process;
 

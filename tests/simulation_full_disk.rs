@@ -1,5 +1,8 @@
 //! A full disk refuses publishes; acks, pulls and rewriting go on; publishes come back by themselves.
 
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
 #[path = "simulation/machine.rs"]
 #[allow(dead_code, reason = "shared with the simulation")]
 mod machine;
@@ -9,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use machine::Machine;
 use windlass::engine::{
-    CreateGroup, CreateTopic, Engine, HandleKind, LeaseRef, Lateness, Position, Publish, PublishError, Pull, Pulled,
+    CreateGroup, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Position, Publish, PublishError, Pull, Pulled,
     Refusal, Settle, SettleAction, SettleOutcome, Wait,
 };
 use windlass::log::Step;
