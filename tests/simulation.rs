@@ -2,7 +2,6 @@
 //! fills up and fails. One seed is one history: `WINDLASS_SIM_SEED=n` plays one again,
 //! `WINDLASS_SIM_CRASHES` says how many power cuts there shall be.
 
-// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
 #[path = "simulation/mod.rs"]
