@@ -209,10 +209,8 @@ impl World {
             if copy.gone == Tri::Yes && there.contains(offset) {
                 broken!("I3: {offset} was given up and is back");
             }
-            let wanted = model.keeps || model.groups.is_empty();
-            // What groups that are gone by now had settled is not known.
-            let known = model.keeps || before.contains(offset) && model.groups.is_empty() && false;
-            if wanted && known && copy.gone == Tri::No && !loose && !there.contains(offset) {
+            // What groups that are gone by now had settled is not known: only a topic that keeps it is sure.
+            if model.keeps && copy.gone == Tri::No && !loose && !there.contains(offset) {
                 broken!("I1: {offset} is lost from a topic that keeps it");
             }
         }
@@ -334,10 +332,10 @@ fn take_group(model: &mut GroupModel, seen: &SeenGroup, copies: &BTreeMap<u64, C
             Some((state, attempts)) if *state != MessageState::Settled => {
                 standing.settled = Tri::No;
                 standing.dying = Tri::No;
-                if *state != MessageState::InFlight || *attempts != standing.attempts {
-                    if let Some(lease) = standing.lease.take() {
-                        standing.old.push(lease.token);
-                    }
+                if (*state != MessageState::InFlight || *attempts != standing.attempts)
+                    && let Some(lease) = standing.lease.take()
+                {
+                    standing.old.push(lease.token);
                 }
                 if let Some(lease) = &mut standing.lease {
                     lease.sure = true;
