@@ -198,7 +198,7 @@ impl World {
         &self,
         name: &str,
         seen: &SeenTopic,
-        before: &BTreeSet<u64>,
+        _before: &BTreeSet<u64>,
         ended: Ended,
         lease_clock: u64,
     ) -> Verdict {
