@@ -2,6 +2,8 @@
 //! fills up and fails. One seed is one history: `WINDLASS_SIM_SEED=n` plays one again,
 //! `WINDLASS_SIM_CRASHES` says how many power cuts there shall be.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 #[path = "simulation/mod.rs"]
 mod simulation;
 

@@ -48,10 +48,7 @@ impl Writer {
     /// The block that must be in memory to place a group there.
     pub(super) fn block_needed_for(&self, topic: TopicNo, start: Start) -> Option<u64> {
         let cursor = self.cursor_at(topic, start);
-        match self.sums_at(topic, cursor) {
-            Ok(_) => None,
-            Err(block) => Some(block),
-        }
+        self.sums_at(topic, cursor).err()
     }
 
     /// The topic's sums below `offset`; `Err`: this block is not in memory.

@@ -57,7 +57,7 @@ impl Writer {
         };
         match self.try_pull(topic, group, &work, need) {
             Tried::Took(taken) => {
-                self.answer_pull(reply, taken);
+                self.answer_pull(reply, *taken);
                 Step::Done
             }
             Tried::Nothing => self.wait(group, work, reply),
@@ -70,11 +70,11 @@ impl Writer {
         }
     }
 
-    fn answer_pull(&mut self, reply: Reply<Result<Taken, PullError>>, taken: Box<Taken>) {
+    fn answer_pull(&mut self, reply: Reply<Result<Taken, PullError>>, taken: Taken) {
         if taken.auto_ack {
-            self.answer_synced(reply, Ok(*taken));
+            self.answer_synced(reply, Ok(taken));
         } else {
-            self.answer_written(reply, Ok(*taken));
+            self.answer_written(reply, Ok(taken));
         }
     }
 
@@ -261,7 +261,7 @@ impl Writer {
                 Wait::None | Wait::Any(_) => 1,
             };
             match self.try_pull(topic, group, &waiter.work, need) {
-                Tried::Took(taken) => self.answer_pull(waiter.reply, taken),
+                Tried::Took(taken) => self.answer_pull(waiter.reply, *taken),
                 Tried::Refused(error) => self.answer_synced(waiter.reply, Err(error)),
                 Tried::Nothing => {
                     // What is not there for one is not there for others; but one may want a whole batch, or
@@ -283,7 +283,7 @@ impl Writer {
                             pins: Vec::new(),
                             auto_ack: false,
                         };
-                        self.answer_pull(waiter.reply, Box::new(empty));
+                        self.answer_pull(waiter.reply, empty);
                     } else {
                         blocked = true;
                         still.push_back(waiter);

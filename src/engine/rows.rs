@@ -174,14 +174,6 @@ impl Block {
         });
         BlockDisk { rows: rows.collect() }
     }
-
-    /// The rows and their places.
-    pub fn rows(&self) -> impl Iterator<Item = (usize, &Row, bool)> {
-        self.cells.iter().enumerate().filter_map(|(place, cell)| match cell {
-            Cell::Row { row, gone } => Some((place, row, *gone)),
-            _ => None,
-        })
-    }
 }
 
 /// A block for a checkpoint.

@@ -342,13 +342,7 @@ impl State {
         topic.rows.put(offset, row, false);
     }
 
-    fn apply_taken(
-        &mut self,
-        no: GroupNo,
-        taken: &[(u64, Option<(u32, u64, u128)>, PendingState)],
-        lsn: Lsn,
-        loader: Loader<'_>,
-    ) {
+    fn apply_taken(&mut self, no: GroupNo, taken: &[TakenRow], lsn: Lsn, loader: Loader<'_>) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
         for (offset, lease, state) in taken {
@@ -723,15 +717,18 @@ impl GroupState {
     }
 }
 
+/// Offset; attempt, lease and handle of one that was leased; how it is pending.
+type TakenRow = (u64, Option<(u32, u64, u128)>, PendingState);
+
 fn state_topic(groups: &BTreeMap<GroupNo, GroupState>, no: GroupNo) -> TopicNo {
     groups.get(&no).map_or(0, |group| group.disk.topic)
 }
 
 fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>) {
-    if !topic.rows.is_loaded(block) {
-        if let Some(stored) = loader(topic.disk.no, block) {
-            topic.rows.load(block, &stored);
-        }
+    if !topic.rows.is_loaded(block)
+        && let Some(stored) = loader(topic.disk.no, block)
+    {
+        topic.rows.load(block, &stored);
     }
 }
 

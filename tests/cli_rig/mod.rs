@@ -1,5 +1,7 @@
 //! A server in a child process, and the commands that talk to it.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -115,8 +115,6 @@ impl World {
     /// Holds what was seen against what was answered, then takes it for the truth.
     pub fn check(&mut self, seen: &Seen, ended: Ended, lease_clock: u64) -> Verdict {
         self.check_existence(seen)?;
-        let before: BTreeMap<String, BTreeSet<u64>> =
-            self.topics.iter().map(|(name, topic)| (name.clone(), topic.copies.keys().copied().collect())).collect();
         // The dead letters last: what they came from is known then.
         for (name, topic) in
             seen.iter().filter(|(name, _)| *name != DEAD).chain(seen.iter().filter(|(name, _)| *name == DEAD))
@@ -127,7 +125,7 @@ impl World {
         }
         self.check_batches(seen)?;
         for (name, topic) in seen {
-            self.check_topic(name, topic, &before[name], ended, lease_clock).map_err(|why| format!("{name}: {why}"))?;
+            self.check_topic(name, topic, ended, lease_clock).map_err(|why| format!("{name}: {why}"))?;
         }
         self.take_for_true(seen);
         Ok(())
@@ -191,14 +189,7 @@ impl World {
         Ok(())
     }
 
-    fn check_topic(
-        &self,
-        name: &str,
-        seen: &SeenTopic,
-        before: &BTreeSet<u64>,
-        ended: Ended,
-        lease_clock: u64,
-    ) -> Verdict {
+    fn check_topic(&self, name: &str, seen: &SeenTopic, ended: Ended, lease_clock: u64) -> Verdict {
         let model = &self.topics[name];
         let loose = model.trims || model.purge != Tri::No;
         let there: BTreeSet<u64> = seen.messages.iter().map(|peeked| peeked.message.head.offset.get()).collect();
@@ -214,10 +205,9 @@ impl World {
             if copy.gone == Tri::Yes && there.contains(offset) {
                 broken!("I3: {offset} was given up and is back");
             }
-            let wanted = model.keeps || model.groups.is_empty();
-            // What groups that are gone by now had settled is not known.
-            let known = model.keeps || before.contains(offset) && model.groups.is_empty() && false;
-            if wanted && known && copy.gone == Tri::No && !loose && !there.contains(offset) {
+            // Elsewhere a message goes when all groups have settled it, and what groups that are gone by now had
+            // settled is not known.
+            if model.keeps && copy.gone == Tri::No && !loose && !there.contains(offset) {
                 broken!("I1: {offset} is lost from a topic that keeps it");
             }
         }
@@ -342,10 +332,10 @@ fn take_group(model: &mut GroupModel, seen: &SeenGroup, copies: &BTreeMap<u64, C
             Some((state, attempts)) if *state != MessageState::Settled => {
                 standing.settled = Tri::No;
                 standing.dying = Tri::No;
-                if *state != MessageState::InFlight || *attempts != standing.attempts {
-                    if let Some(lease) = standing.lease.take() {
-                        standing.old.push(lease.token);
-                    }
+                if (*state != MessageState::InFlight || *attempts != standing.attempts)
+                    && let Some(lease) = standing.lease.take()
+                {
+                    standing.old.push(lease.token);
                 }
                 if let Some(lease) = &mut standing.lease {
                     lease.sure = true;
