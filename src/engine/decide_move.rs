@@ -101,6 +101,17 @@ impl Writer {
         (progress, pending.into_values().collect())
     }
 
+    /// The first offset from `cursor` on that holds a message without delay, as far as it is in memory.
+    fn first_kept(&self, no: TopicNo, cursor: u64) -> u64 {
+        let topic = &self.state.topics[&no];
+        let is_passed = |offset: &u64| match topic.rows.get(*offset) {
+            Found::Row(row) => row.due != 0,
+            Found::Gone(_) | Found::Absent => true,
+            Found::Away(_) => false,
+        };
+        (cursor..topic.tail()).find(|offset| !is_passed(offset)).unwrap_or(topic.tail())
+    }
+
     pub(super) fn seek(&mut self, work: SeekWork, reply: Reply<Result<SeekReport, LookupError>>) -> Step {
         let room = self.room(4096 + self.placing_bytes(&work.account, &work.topic), Urgency::Essential);
         if room == Room::NeedsRoll {
@@ -122,7 +133,7 @@ impl Writer {
         }
         let state = &self.state.groups[&group];
         let (progress, pending) = self.placed(topic, work.to, true, state.progress.placing + 1);
-        let first = pending.first().map_or(progress.cursor, |first| first.offset);
+        let first = pending.first().map_or_else(|| self.first_kept(topic, progress.cursor), |first| first.offset);
         let of_topic = &self.state.topics[&topic];
         let delayed = of_topic.delayed.by_offset().filter(|(offset, ..)| *offset >= progress.start);
         let delayed: Vec<u64> = delayed.map(|(offset, ..)| offset).collect();

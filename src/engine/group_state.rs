@@ -181,11 +181,18 @@ impl GroupState {
     }
 
     fn free_key(&mut self, key: u128) {
-        let Some(first) = self.keys.get(&key).and_then(|offsets| offsets.first()).copied() else { return };
+        let Some(first) = self.key_holder(key) else { return };
         if let Some(mut next) = self.withheld.contains(&first).then(|| self.pending.get(&first).cloned()).flatten() {
             next.state = PendingState::Ready;
             self.set(first, next);
         }
+    }
+
+    /// The pending message that all others of its key wait for: the first one that is not withheld. (A
+    /// delayed message may have been taken before one of a lower offset came in sight.)
+    fn key_holder(&self, key: u128) -> Option<u64> {
+        let offsets = self.keys.get(&key)?;
+        offsets.iter().find(|offset| !self.withheld.contains(offset)).or_else(|| offsets.first()).copied()
     }
 
     /// Lets go of all that was withheld for its key: the topic no longer keeps that order.
@@ -221,9 +228,9 @@ impl GroupState {
         key != 0 && self.keys.contains_key(&key)
     }
 
-    /// Whether no earlier pending message has the same key.
+    /// Whether no other pending message of the same key comes before it.
     pub fn is_first_of_key(&self, offset: u64, key: u128) -> bool {
-        key == 0 || self.keys.get(&key).and_then(|offsets| offsets.first()).is_none_or(|first| *first == offset)
+        key == 0 || self.key_holder(key).is_none_or(|holder| holder == offset)
     }
 
     /// The deliverable returned messages, oldest first.

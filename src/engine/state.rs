@@ -426,6 +426,12 @@ impl State {
             }
         }
         topic.gone = topic.gone.split_off(&block_of(head));
+        if topic.gone.contains_key(&block_of(head)) {
+            // Of the block that the head lies in, only what is above it counts.
+            topic.gone.remove(&block_of(head));
+            let gone = gone_rows(topic, head, (block_of(head) + 1) * BLOCK_ROWS);
+            topic.gone.insert(block_of(head), gone);
+        }
     }
 
     fn apply_gone(&mut self, no: TopicNo, item: GoneDisk, leased_too: bool) {
@@ -756,18 +762,27 @@ fn gone_between(topic: &TopicState, from: u64, to: u64) -> Sums {
     }
     for (block, gone) in topic.gone.range(block_of(from)..=block_of(to - 1)) {
         let start = block * BLOCK_ROWS;
-        if start >= from && start + BLOCK_ROWS <= to {
+        if start >= from.max(topic.head) && start + BLOCK_ROWS <= to {
             sums.count += gone.count;
             sums.bytes += gone.bytes;
             continue;
         }
-        for offset in start.max(from)..(start + BLOCK_ROWS).min(to) {
-            if let Found::Gone(row) = topic.rows.get(offset)
-                && row.due == 0
-            {
-                sums.count += 1;
-                sums.bytes += u64::from(row.body_bytes);
-            }
+        let part = gone_rows(topic, start.max(from), (start + BLOCK_ROWS).min(to));
+        sums.count += part.count;
+        sums.bytes += part.bytes;
+    }
+    sums
+}
+
+/// Sums of the given-up messages in `from..to` that are in memory, those below the head left out.
+fn gone_rows(topic: &TopicState, from: u64, to: u64) -> Sums {
+    let mut sums = Sums::default();
+    for offset in from.max(topic.head)..to.min(topic.tail()) {
+        if let Found::Gone(row) = topic.rows.get(offset)
+            && row.due == 0
+        {
+            sums.count += 1;
+            sums.bytes += u64::from(row.body_bytes);
         }
     }
     sums

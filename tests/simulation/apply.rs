@@ -89,7 +89,12 @@ impl World {
             (Asked::Seek { topic, group, to }, Answer::Plain(Ok(()))) => self.sought(topic, group, *to, when),
             (Asked::Purge { topic }, Answer::Plain(Ok(()))) => {
                 self.sure_before(when.turn);
+                let dead = topic == DEAD;
                 if let Some(topic) = self.topics.get_mut(topic) {
+                    if dead {
+                        // Dead letters that nobody had seen are gone as well.
+                        topic.purge = Tri::Maybe;
+                    }
                     topic.copies.values_mut().for_each(|copy| copy.gone = Tri::Yes);
                     topic.incoming.clear();
                 }
@@ -352,7 +357,12 @@ impl World {
                 held.deadline > when.lease_clock && standing.is_some_and(|s| s.settled == Tri::No && s.dying == Tri::No)
             });
             let same_pull = held.is_some_and(|held| held.turn == when.turn);
-            if model.per_key && held.is_some() && !same_pull && copy.gone == Tri::No && !releasing(topic, group, *other)
+            if model.per_key
+                && !loose
+                && held.is_some()
+                && !same_pull
+                && copy.gone == Tri::No
+                && !releasing(topic, group, *other)
             {
                 broken!("I6: {offset} ({mark}) while {other} of its key is in flight");
             }
@@ -382,7 +392,9 @@ impl World {
         let other = !current && live.is_some();
         match outcome {
             SettleOutcome::Settled { .. } if other && *act == Act::Ack => broken!("I4: another one holds it"),
-            SettleOutcome::Settled { .. } | SettleOutcome::SettledLate if standing.settled == Tri::Yes => {
+            SettleOutcome::Settled { .. } | SettleOutcome::SettledLate
+                if standing.settled == Tri::Yes && *act == Act::Ack =>
+            {
                 broken!("I3: it was settled before")
             }
             SettleOutcome::SettledLate | SettleOutcome::Lapsed | SettleOutcome::TakenOver if held => {
@@ -436,9 +448,12 @@ impl World {
         let Some(group) = model.groups.get_mut(group) else { return };
         group.seek = Tri::Yes;
         group.moved = true;
-        let from = group.from;
+        let (from, max) = (group.from, group.attempts_max.unwrap_or(u32::MAX));
         for (offset, copy) in &model.copies {
             let standing = group.standing(*offset);
+            if standing.attempts >= max {
+                standing.dying = standing.dying.max(Tri::Maybe);
+            }
             standing.lease = None;
             standing.attempts = 0;
             standing.attempts_sure = 0;
@@ -506,7 +521,11 @@ impl World {
                 if let Some(group) = self.group(topic, group) {
                     group.seek = Tri::Maybe;
                     group.moved = true;
+                    let max = group.attempts_max.unwrap_or(u32::MAX);
                     for standing in group.standings.values_mut() {
+                        if standing.attempts >= max {
+                            standing.dying = standing.dying.max(Tri::Maybe);
+                        }
                         standing.settled = Tri::Maybe;
                         standing.lease = None;
                         (standing.attempts, standing.attempts_sure) = (0, 0);

@@ -125,6 +125,9 @@ impl World {
         }
         self.check_batches(seen)?;
         for (name, topic) in seen {
+            if let Err(why) = check_topic_counts(topic) {
+                self.miscount.get_or_insert(format!("{name}: {why}"));
+            }
             self.check_topic(name, topic, ended, lease_clock).map_err(|why| format!("{name}: {why}"))?;
         }
         self.take_for_true(seen);
@@ -193,14 +196,6 @@ impl World {
         let model = &self.topics[name];
         let loose = model.trims || model.purge != Tri::No;
         let there: BTreeSet<u64> = seen.messages.iter().map(|peeked| peeked.message.head.offset.get()).collect();
-        let kept = seen.counts.ready + seen.counts.delayed + seen.counts.in_flight;
-        if kept != there.len() as u64 {
-            broken!("I13: the topic counts {kept}, but holds {}", there.len());
-        }
-        let bytes: u64 = seen.messages.iter().map(|peeked| peeked.message.body.len() as u64).sum();
-        if seen.counts.bytes != bytes {
-            broken!("I13: the topic counts {} bytes, but holds {bytes}", seen.counts.bytes);
-        }
         for (offset, copy) in &model.copies {
             if copy.gone == Tri::Yes && there.contains(offset) {
                 broken!("I3: {offset} was given up and is back");
@@ -217,9 +212,6 @@ impl World {
             }
         }
         for (group, of_group) in &seen.groups {
-            let sizes =
-                seen.messages.iter().map(|peeked| (peeked.message.head.offset.get(), peeked.message.body.len() as u64));
-            check_counts(of_group, &sizes.collect()).map_err(|why| format!("{group}: {why}"))?;
             self.check_group(name, group, of_group, loose, ended, lease_clock)
                 .map_err(|why| format!("{group}: {why}"))?;
         }
@@ -354,6 +346,25 @@ fn take_group(model: &mut GroupModel, seen: &SeenGroup, copies: &BTreeMap<u64, C
     model.from = 0;
 }
 
+/// I13: counters equal a recount.
+fn check_topic_counts(seen: &SeenTopic) -> Verdict {
+    let sizes = seen.messages.iter();
+    let sizes: BTreeMap<u64, u64> =
+        sizes.map(|peeked| (peeked.message.head.offset.get(), peeked.message.body.len() as u64)).collect();
+    let kept = seen.counts.ready + seen.counts.delayed + seen.counts.in_flight;
+    if kept != sizes.len() as u64 {
+        broken!("I13: the topic counts {kept}, but holds {}", sizes.len());
+    }
+    let bytes: u64 = sizes.values().sum();
+    if seen.counts.bytes != bytes {
+        broken!("I13: the topic counts {} bytes, but holds {bytes}", seen.counts.bytes);
+    }
+    for (group, of_group) in &seen.groups {
+        check_counts(of_group, &sizes).map_err(|why| format!("{group}: {why}"))?;
+    }
+    Ok(())
+}
+
 fn check_counts(seen: &SeenGroup, sizes: &BTreeMap<u64, u64>) -> Verdict {
     let count = |wanted| seen.messages.values().filter(|(state, _)| *state == wanted).count() as u64;
     let (ready, held, delayed) =
@@ -371,13 +382,19 @@ fn check_counts(seen: &SeenGroup, sizes: &BTreeMap<u64, u64>) -> Verdict {
 }
 
 /// Used by the drain: everything that is not settled by now.
-pub fn unsettled(world: &World) -> Vec<String> {
+pub fn unsettled(world: &World, seen: &Seen) -> Vec<String> {
     let mut left = Vec::new();
     for (name, topic) in &world.topics {
         for (group, model) in &topic.groups {
+            let max = model.attempts_max.unwrap_or(u32::MAX);
             for (offset, copy) in topic.copies.iter().filter(|(_, copy)| copy.gone == Tri::No) {
-                if model.standings.get(offset).is_some_and(|s| s.settled == Tri::No && s.dying == Tri::No) {
-                    left.push(format!("{name}/{group}@{offset} ({})", copy.mark));
+                if model.standings.get(offset).is_some_and(|s| {
+                    // After its last attempt it is a dead letter.
+                    s.settled == Tri::No && s.dying == Tri::No && s.attempts < max
+                }) {
+                    let seen = seen.get(name).and_then(|topic| topic.groups.get(group));
+                    let state = seen.and_then(|group| group.messages.get(offset));
+                    left.push(format!("{name}/{group}@{offset} ({}, is {state:?})", copy.mark));
                 }
             }
         }

@@ -98,17 +98,17 @@ impl History {
             self.end_life()?;
         }
         self.machine.disk.mend();
-        self.machine.disk.set_capacity(u64::MAX);
+        self.machine.unbound();
         self.machine.say(|| "==== last life".to_owned());
         match self.drain() {
-            Ok(()) => Ok(()),
+            Ok(()) => self.world.miscount.take().map_or(Ok(()), Err),
             Err(End::Broken(why)) => Err(why),
             Err(End::Dead(Dead(why))) => Err(format!("it ended without a fault: {why}")),
         }
     }
 
     fn plan_fault(&mut self) {
-        self.machine.disk.set_capacity(u64::MAX);
+        self.machine.unbound();
         // Some right in the recovery.
         let after = match self.dice.below(5) {
             0 => self.dice.below(60),
@@ -122,7 +122,7 @@ impl History {
             92..=95 => Fault::NoSpace,
             _ => {
                 let room = self.dice.below(400_000);
-                self.machine.disk.set_capacity(self.machine.disk.used() + room);
+                self.machine.bound(room);
                 self.machine.say(|| format!("the disk has {room} bytes left"));
                 self.count("disks filled");
                 return;
@@ -142,6 +142,10 @@ impl History {
                 self.count("recoveries cut short");
                 return Err(Dead(format!("in recovery: {error}")).into());
             }
+            if error.to_string().contains("no space") && self.machine.bounded {
+                self.count("starts refused for space");
+                return Err(Dead(error.to_string()).into());
+            }
             return Err(format!("the engine does not start: {error}").into());
         }
         self.count("recoveries");
@@ -151,7 +155,12 @@ impl History {
             Err(_) if self.machine.disk.hits() > hits => return Err(Dead("while looking".to_owned()).into()),
             Err(why) => return Err(why.into()),
         };
+        let right = self.world.miscount.is_none();
         self.world.check(&seen, self.ended, self.machine.lease_clock)?;
+        if let (true, Some(why)) = (right, &self.world.miscount) {
+            let why = why.clone();
+            self.machine.say(|| format!("  !! {why}"));
+        }
         Ok(())
     }
 
@@ -192,7 +201,7 @@ impl History {
             self.count("indexes lost in use");
         }
         if self.dice.one_in(40) {
-            self.machine.disk.set_capacity(u64::MAX);
+            self.machine.unbound();
         }
         if !self.dice.one_in(3) {
             self.turn()?;
@@ -266,14 +275,18 @@ impl History {
             self.ended = Ended::PowerCut;
             self.machine.say(|| format!("power cut {seed}"));
             self.count("power cuts");
-            if self.dice.one_in(2) {
-                self.machine.clock.reboot();
-                self.count("reboots");
-            }
         }
         self.lose_index();
         let down = self.dice.below(2_000);
-        self.machine.clock.advance(std::time::Duration::from_millis(down));
+        if self.ended == Ended::PowerCut && self.dice.one_in(2) {
+            // Leases stand still until the engine is there again.
+            self.machine.clock.advance(std::time::Duration::from_millis(down));
+            self.machine.clock.reboot();
+            self.machine.say(|| "rebooted".to_owned());
+            self.count("reboots");
+        } else {
+            self.machine.advance(down);
+        }
         Ok(())
     }
 
@@ -333,7 +346,8 @@ impl History {
     /// No more faults: everything must be delivered, and then nothing is left.
     fn drain(&mut self) -> Result<(), End> {
         self.open()?;
-        for round in 0..400 {
+        let mut idle = 0;
+        for round in 0..2_000 {
             let groups: Vec<(String, String)> = self
                 .world
                 .topics
@@ -347,11 +361,16 @@ impl History {
                 let answer = ask(&self.machine.engine(), &asked, &self.world.specs);
                 let answer = self.machine.wait(answer)?;
                 debug_assert_eq!(before, self.world.specs.len());
+                if let super::calls::Answer::Pull(Err(error)) = &answer {
+                    return Err(format!("I12: {asked:?} without a fault: {error}").into());
+                }
                 any |= matches!(&answer, super::calls::Answer::Pull(Ok(pulled)) if !pulled.deliveries.is_empty());
                 let when = self.when();
                 self.world.answered(&asked, answer, when, &|_, _, _| false)?;
             }
-            if !any && round > 40 {
+            idle = if any { 0 } else { idle + 1 };
+            // Longer than any lease or delay.
+            if idle > 20 {
                 break;
             }
             if !any {
@@ -361,11 +380,11 @@ impl History {
             self.machine.run_job(round);
             let _ = self.machine.keep()?;
         }
-        let left = unsettled(&self.world);
+        let seen = look(&mut self.machine)?.map_err(End::Broken)?;
+        let left = unsettled(&self.world, &seen);
         if !left.is_empty() {
             return Err(format!("I12: never delivered: {}", left.join(", ")).into());
         }
-        let seen = look(&mut self.machine)?.map_err(End::Broken)?;
         self.world.check(&seen, Ended::Stopped, self.machine.lease_clock)?;
         Ok(())
     }

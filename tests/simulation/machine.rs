@@ -84,6 +84,8 @@ pub struct Machine {
     pub turns: u64,
     pub trace: VecDeque<String>,
     segment_bytes: u64,
+    /// The disk may be full.
+    pub bounded: bool,
 }
 
 /// Lines of a history that a failure prints.
@@ -100,6 +102,7 @@ impl Machine {
             turns: 0,
             trace: VecDeque::new(),
             segment_bytes,
+            bounded: false,
         }
     }
 
@@ -199,6 +202,17 @@ impl Machine {
     pub fn kill(&mut self) {
         self.end();
         self.disk = self.disk.kill();
+    }
+
+    /// From now on the disk takes this much more.
+    pub fn bound(&mut self, room: u64) {
+        self.disk.set_capacity(self.disk.used() + room);
+        self.bounded = true;
+    }
+
+    pub fn unbound(&mut self) {
+        self.disk.set_capacity(u64::MAX);
+        self.bounded = false;
     }
 
     pub fn index_mood(&mut self, mood: Mood, seed: u64) {

@@ -123,6 +123,8 @@ pub struct World {
     pub open_batches: Vec<Vec<u64>>,
     pub unsure: Vec<(String, String, u64)>,
     pub names: u64,
+    /// The first counter that was off: reported when nothing worse turns up.
+    pub miscount: Option<String>,
 }
 
 /// The dead-letter topic of all groups that have one.
