@@ -1,7 +1,6 @@
 //! Data directories of every old format open in this build, whole, whatever a crash did in between.
 
-// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

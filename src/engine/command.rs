@@ -136,7 +136,8 @@ pub struct Taken {
     pub lease: Duration,
     pub counts: Counts,
     /// Keep the segments of the bodies where they are.
-    pub _pins: Vec<Pin>,
+    #[allow(dead_code, reason = "held for as long as the bodies are read, and never looked at")]
+    pub pins: Vec<Pin>,
     pub auto_ack: bool,
 }
 
@@ -192,7 +193,8 @@ pub struct Looked {
     pub tail: u64,
     /// Ids (and times) rise with offsets.
     pub rising: bool,
-    pub _pins: Vec<Pin>,
+    #[allow(dead_code, reason = "held for as long as the bodies are read, and never looked at")]
+    pub pins: Vec<Pin>,
 }
 
 /// One row looked at.
