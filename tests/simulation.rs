@@ -2,14 +2,15 @@
 //! fills up and fails. One seed is one history: `WINDLASS_SIM_SEED=n` plays one again,
 //! `WINDLASS_SIM_CRASHES` says how many power cuts there shall be.
 
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![allow(clippy::unwrap_used)]
 
 #[path = "simulation/mod.rs"]
 mod simulation;
 
 use std::time::Instant;
 
-use simulation::history::{Tally, play};
+use simulation::history::{Struck, Tally, play, strike};
+use windlass::disk::sim::Fault;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -67,3 +68,36 @@ fn what_was_answered_survives_every_crash() {
     let list: Vec<String> = failures.iter().map(last).collect();
     assert!(failures.is_empty(), "{}\n\nfailures:\n{}", failures[0], list.join("\n"));
 }
+
+/// Every fault at every operation of a script with publishes, pulls, acks, lapses, checkpoints and drops
+/// of the front: what was answered is there after the restart.
+#[test]
+fn the_disk_may_fail_once_at_every_operation() {
+    quiet_panics();
+    let (seed, steps) = (number("WINDLASS_SIM_SCRIPT").unwrap_or(SCRIPT), 120);
+    let mut runs = 0;
+    let mut failures = Vec::new();
+    for fault in [Fault::Io, Fault::NoSpace, Fault::Short] {
+        for at in 0.. {
+            match strike(seed, steps, at, fault) {
+                Ok(Struck::Hit) => runs += 1,
+                Ok(Struck::Missed { dropped }) => {
+                    eprintln!("{fault:?} at each of {at} operations; front dropped: {dropped}");
+                    assert!(dropped, "the script never drops the front of the log");
+                    break;
+                }
+                Err(why) => {
+                    failures.push(why);
+                    runs += 1;
+                }
+            }
+        }
+    }
+    eprintln!("{runs} runs with one fault each");
+    let last = |why: &String| why.lines().last().unwrap_or_default().to_owned();
+    let list: Vec<String> = failures.iter().map(last).collect();
+    assert!(failures.is_empty(), "{}\n{} failures:\n{}", failures[0], failures.len(), list.join("\n"));
+}
+
+/// The seed of that script.
+const SCRIPT: u64 = 6;

@@ -136,8 +136,7 @@ pub struct Taken {
     pub lease: Duration,
     pub counts: Counts,
     /// Keep the segments of the bodies where they are.
-    #[allow(dead_code, reason = "held for as long as the bodies are read, and never looked at")]
-    pub pins: Vec<Pin>,
+    pub _pins: Vec<Pin>,
     pub auto_ack: bool,
 }
 
@@ -193,8 +192,7 @@ pub struct Looked {
     pub tail: u64,
     /// Ids (and times) rise with offsets.
     pub rising: bool,
-    #[allow(dead_code, reason = "held for as long as the bodies are read, and never looked at")]
-    pub pins: Vec<Pin>,
+    pub _pins: Vec<Pin>,
 }
 
 /// One row looked at.

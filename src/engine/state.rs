@@ -19,6 +19,9 @@ use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
 /// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
 pub type Loader<'a> = &'a mut dyn FnMut(TopicNo, u64) -> Option<BlockDisk>;
 
+/// A message taken: its offset; attempt, lease and handle, if it was leased; its state.
+type TakenFact = (u64, Option<(u32, u64, u128)>, PendingState);
+
 /// Everything the writer decides by.
 #[derive(Debug)]
 pub struct State {
@@ -342,7 +345,7 @@ impl State {
         topic.rows.put(offset, row, false);
     }
 
-    fn apply_taken(&mut self, no: GroupNo, taken: &[TakenRow], lsn: Lsn, loader: Loader<'_>) {
+    fn apply_taken(&mut self, no: GroupNo, taken: &[TakenFact], lsn: Lsn, loader: Loader<'_>) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
         for (offset, lease, state) in taken {
@@ -722,9 +725,6 @@ impl GroupState {
         }
     }
 }
-
-/// Offset; attempt, lease and handle of one that was leased; how it is pending.
-type TakenRow = (u64, Option<(u32, u64, u128)>, PendingState);
 
 fn state_topic(groups: &BTreeMap<GroupNo, GroupState>, no: GroupNo) -> TopicNo {
     groups.get(&no).map_or(0, |group| group.disk.topic)
