@@ -403,6 +403,12 @@ impl State {
 
     fn apply_trimmed(&mut self, no: TopicNo, head: u64, plain: Sums) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
+        // Counted while the old head still says what is above it.
+        let passed: Vec<(GroupNo, Sums)> = topic
+            .groups
+            .iter()
+            .filter_map(|no| Some((*no, gone_between(topic, self.groups.get(no)?.progress.cursor, head))))
+            .collect();
         // A checkpoint that was cut short may know the new head and not what follows from it for the groups.
         if head > topic.head {
             topic.head = head;
@@ -413,7 +419,7 @@ impl State {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
         }
         topic.keys.retain(|_, newest| newest.offset >= head);
-        for group in topic.groups.clone() {
+        for (group, passed) in passed {
             let Some(group) = self.groups.get_mut(&group) else { continue };
             let below: Vec<u64> =
                 group.pendings().map(|(offset, _)| offset).take_while(|offset| *offset < head).collect();
@@ -421,7 +427,6 @@ impl State {
                 group.settle(offset);
             }
             if group.progress.cursor < head {
-                let passed = gone_between(topic, group.progress.cursor, head);
                 group.gone_ahead = group.gone_ahead.since(passed);
                 group.progress.cursor = head;
                 group.progress.plain = plain;
