@@ -74,7 +74,8 @@ fn what_was_answered_survives_every_crash() {
 #[test]
 fn the_disk_may_fail_once_at_every_operation() {
     quiet_panics();
-    let (seed, steps) = (number("WINDLASS_SIM_SCRIPT").unwrap_or(SCRIPT), 120);
+    let (seed, steps) =
+        (number("WINDLASS_SIM_SCRIPT").unwrap_or(SCRIPT), number("WINDLASS_SIM_STEPS").unwrap_or(STEPS));
     let mut runs = 0;
     let mut failures = Vec::new();
     for fault in [Fault::Io, Fault::NoSpace, Fault::Short] {
@@ -101,3 +102,5 @@ fn the_disk_may_fail_once_at_every_operation() {
 
 /// The seed of that script.
 const SCRIPT: u64 = 6;
+/// Its calls.
+const STEPS: u64 = 120;

@@ -34,12 +34,18 @@ impl Writer {
         let end = ((block + 1) * BLOCK_ROWS).min(tail);
         let mut rows = Vec::new();
         for offset in from..end.max(from) {
-            let row = match topic.rows.get(offset) {
-                Found::Row(row) | Found::Gone(row) => row,
+            let (row, gone) = match topic.rows.get(offset) {
+                Found::Row(row) => (row, false),
+                Found::Gone(row) => (row, true),
                 Found::Absent | Found::Away(_) => continue,
             };
             if self.state.is_live(no, offset, row.due != 0) {
-                rows.push(self.looked_row(group, offset, row.clone()));
+                let mut looked = self.looked_row(group, offset, row.clone());
+                if gone && looked.state == Some(MessageState::Ready) {
+                    // Superseded, and in flight for another group only.
+                    looked.state = Some(MessageState::Settled);
+                }
+                rows.push(looked);
             }
         }
         let mut segments: Vec<u64> = rows.iter().map(|row| row.row.loc.segment).collect();
@@ -178,7 +184,8 @@ impl Writer {
         let mut pending = std::collections::BTreeMap::new();
         if lowest.is_some() {
             for group in groups() {
-                let counted = group.pendings().filter(|(offset, kept)| *offset < cursor || kept.row.due != 0);
+                let counted =
+                    group.pendings().filter(|(offset, kept)| *offset < cursor || kept.row.due != 0 || kept.superseded);
                 let untaken = counted.filter(|(offset, _)| topic.delayed.get(*offset).is_none());
                 pending.extend(untaken.map(|(offset, kept)| (offset, kept.row.body_bytes)));
             }
