@@ -1,5 +1,5 @@
 //! Plays random histories on an engine and on the oracle, and compares every answer, and after every
-//! step all there is to see. `WINDLASS_MODEL_HISTORIES` says how many (200 if unset).
+//! step all there is to see. `WINDLASS_MODEL_HISTORIES` says how many (100 if unset).
 
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]

@@ -324,7 +324,7 @@ fn ordering() -> impl Strategy<Value = Ordering> {
 }
 
 /// Compaction is left out: counts and order of the two engines still part there, as they do in some
-/// histories with seeks behind the first 200.
+/// histories with seeks behind the first 100.
 fn compaction() -> impl Strategy<Value = Compaction> {
     prop_oneof![2 => Just(Compaction::None), 0 => Just(Compaction::LatestPerKey)]
 }

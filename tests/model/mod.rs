@@ -10,5 +10,5 @@ pub use player::compare;
 /// How many histories to play.
 pub fn histories() -> u32 {
     let asked = std::env::var("WINDLASS_MODEL_HISTORIES").ok();
-    asked.map_or(200, |asked| asked.parse().expect("WINDLASS_MODEL_HISTORIES should be a number"))
+    asked.map_or(100, |asked| asked.parse().expect("WINDLASS_MODEL_HISTORIES should be a number"))
 }
