@@ -218,7 +218,7 @@ fn an_address_that_others_reach_is_refused_without_a_credential() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for address in ["0.0.0.0:0", "[::]:0"] {
         let address = address.parse().expect("an address");
-        let refused = runtime.block_on(Server::bind(address, &oracle)).err();
+        let refused = runtime.block_on(Server::bind(address, &oracle, None)).err();
         assert!(matches!(refused, Some(BindError::OpenToStrangers(at)) if at == address), "{refused:?}");
     }
 }

@@ -275,3 +275,12 @@ fn after_a_clean_stop_sled_alone_shows_messages_leases_and_cursors() {
         assert!(rows > 0, "the tree `{name}` is empty");
     }
 }
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_how_to_get_one() {
+    let (_dir, data) = place();
+    let mut command = serve_command(&data);
+    command.env("WINDLASS_TLS_CERTIFICATE", "c.pem").env("WINDLASS_TLS_KEY", "k.pem");
+    assert_says(&refusal(&mut command), &["tls.certificate", "--features tls"]);
+}

@@ -1,6 +1,8 @@
-//! The HTTP client of the commands: blocking, plain HTTP, JSON in and out, problems as errors.
+//! The HTTP client of the commands: blocking, JSON in and out, problems as errors.
 
 use std::io::Read as _;
+#[cfg(feature = "tls")]
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use form_urlencoded::byte_serialize;
@@ -14,6 +16,8 @@ use crate::http::NATIVE_PREFIX;
 
 /// An answer beyond this is none of ours.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
+/// What a server's URL begins with.
+const SCHEMES: &[&str] = if cfg!(feature = "tls") { &["http://", "https://"] } else { &["http://"] };
 /// How long the server may take, beside what the request asks it to wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,6 +37,10 @@ pub struct ClientArguments {
         value_name = "TOKEN"
     )]
     token: Option<String>,
+    /// PEM file with the certificates to trust in the place of the public ones, for an https server.
+    #[cfg(feature = "tls")]
+    #[arg(long, global = true, env = "WINDLASS_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// How to print the answer, and a refusal.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -59,13 +67,18 @@ impl Client {
     /// A client of the server that the arguments name.
     pub fn new(arguments: &ClientArguments) -> Result<Self, Failure> {
         let server = arguments.server.trim_end_matches('/').to_owned();
-        if !server.starts_with("http://") {
-            return Err(Failure::Usage(format!(
-                "--server must begin with http:// and not be `{server}`: this client speaks no TLS"
-            )));
+        if !SCHEMES.iter().any(|scheme| server.starts_with(scheme)) {
+            let schemes = SCHEMES.join(" or ");
+            let hint = if cfg!(feature = "tls") { "" } else { ": this windlass was built without TLS" };
+            return Err(Failure::Usage(format!("--server must begin with {schemes} and not be `{server}`{hint}")));
         }
         // A proxy from the environment is not asked: the server is mostly on this machine.
         let config = Agent::config_builder().http_status_as_error(false).proxy(None);
+        #[cfg(feature = "tls")]
+        let config = match &arguments.ca_file {
+            Some(path) => config.tls_config(trusting(path)?),
+            None => config,
+        };
         let token = arguments.token.clone().filter(|token| !token.is_empty());
         Ok(Self { agent: config.build().into(), server, token })
     }
@@ -133,6 +146,25 @@ impl Client {
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.ask(Method::DELETE, path, &Sent::Nothing)
     }
+}
+
+/// Trusts the certificates in a PEM file, and no others.
+#[cfg(feature = "tls")]
+fn trusting(path: &Path) -> Result<ureq::tls::TlsConfig, Failure> {
+    use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+    let unusable = |why: &dyn std::fmt::Display| Failure::Usage(format!("--ca-file {}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| unusable(&error))?;
+    let mut trusted = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| unusable(&error))? {
+            trusted.push(certificate);
+        }
+    }
+    if trusted.is_empty() {
+        return Err(unusable(&"there is no certificate in it"));
+    }
+    Ok(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&trusted)).build())
 }
 
 /// One name as a segment of a path.

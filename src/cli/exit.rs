@@ -94,7 +94,8 @@ other!(
     crate::log::MarkError,
     crate::log::OpenError,
     crate::model::NameError,
-    crate::server::BindError
+    crate::server::BindError,
+    crate::server::TlsError
 );
 
 /// A problem document in one line: title, detail, code, and where in the request it lies.

@@ -14,7 +14,7 @@ use crate::engine::{Engine, Home, LocalOptions, WriterOptions};
 use crate::http::{Front, router};
 use crate::log::{Options, Strictness};
 use crate::migrations;
-use crate::server::{Server, exposure};
+use crate::server::{Server, Tls, exposure};
 
 /// What a stop by a second signal exits with: 128 and SIGINT.
 const EXIT_AT_ONCE: i32 = 130;
@@ -93,11 +93,12 @@ fn as_text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(S
 }
 
 async fn run(config: Config) -> Result<(), Failure> {
+    let tls = Tls::load(&config.tls)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let Opened { engine, sealing, _home } = open_engine(&config, &clock)?;
-    let server = Server::bind(config.listen, &*engine).await?;
+    let server = Server::bind(config.listen, &*engine, tls).await?;
     let address = server.address();
-    announce(address, engine.access().records.is_empty());
+    announce(&server.url(), engine.access().records.is_empty());
     let front = Front::new(engine, clock, config, sealing, exposure(address));
     let router = router(Arc::clone(&front));
     server.serve(front, router, stop_signal()?).await;
@@ -106,9 +107,8 @@ async fn run(config: Config) -> Result<(), Failure> {
 }
 
 /// Says on standard output where the server is and what to try; the first line is for programs.
-fn announce(address: std::net::SocketAddr, open: bool) {
+fn announce(url: &str, open: bool) {
     let token = if open { "" } else { " -H \"Authorization: Bearer $WINDLASS_TOKEN\"" };
-    let url = format!("http://{address}");
     let mut out = std::io::stdout().lock();
     // Nobody may be listening; the server serves all the same.
     let _ = writeln!(out, "listening on {url}");

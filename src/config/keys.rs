@@ -32,6 +32,8 @@ macro_rules! keys {
 keys! {
     value listen;
     value data_dir;
+    value tls.certificate;
+    value tls.key;
     value limits.topics_max;
     value limits.groups_max;
     value limits.groups_per_topic_max;

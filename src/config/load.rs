@@ -12,7 +12,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// orchestrator makes some up) are only reported.
 const SLIP_MAX: usize = 2;
 /// Variables that configure no server: those of the command-line client, and the file's own.
-const OTHER_VARIABLES: [&str; 3] = ["WINDLASS_CONFIG", "WINDLASS_TOKEN", "WINDLASS_SERVER"];
+const OTHER_VARIABLES: [&str; 4] = ["WINDLASS_CONFIG", "WINDLASS_TOKEN", "WINDLASS_SERVER", "WINDLASS_CA_FILE"];
 
 /// What the command line may say.
 #[derive(Debug, Clone, Default)]
@@ -209,6 +209,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         let place = "the configuration".to_owned();
         Err(ConfigError::BadValue { place, name: name.to_owned(), value, rule: rule.to_owned() })
     };
+    if config.tls.certificate.is_some() && config.tls.key.is_none() {
+        return refuse("tls.key", "set where tls.certificate is");
+    }
+    if config.tls.key.is_some() && config.tls.certificate.is_none() {
+        return refuse("tls.certificate", "set where tls.key is");
+    }
     if config.limits.body_bytes_max > config.limits.batch_bytes_max {
         return refuse("limits.batch_bytes_max", "at least limits.body_bytes_max");
     }

@@ -21,6 +21,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the data lives.
     pub data_dir: PathBuf,
+    /// Whether connections are encrypted, and with what.
+    pub tls: Tls,
     /// How much the engine holds.
     pub limits: Limits,
     /// Bounds of connections and requests.
@@ -35,6 +37,15 @@ pub struct Config {
     pub cloudflare: Cloudflare,
     /// What is logged, and how.
     pub logging: Logging,
+}
+
+/// Whether connections are encrypted, and with what: both files, or neither.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tls {
+    /// PEM file with the certificate of the server and those that vouch for it.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub key: Option<PathBuf>,
 }
 
 /// Bounds of connections and requests.
@@ -112,6 +123,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
             data_dir: PathBuf::from("./windlass-data"),
+            tls: Tls::default(),
             limits: Limits::default(),
             http: Http::default(),
             log: Log {

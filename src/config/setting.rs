@@ -92,6 +92,16 @@ impl Setting for PathBuf {
     }
 }
 
+impl Setting for Option<PathBuf> {
+    fn read(text: &str) -> Result<Self, Rule> {
+        Ok((!text.is_empty()).then(|| text.into()))
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map(Setting::show).unwrap_or_default()
+    }
+}
+
 impl Setting for bool {
     fn read(text: &str) -> Result<Self, Rule> {
         text.parse().map_err(|_| "true or false")

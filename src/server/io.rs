@@ -1,4 +1,4 @@
-//! A TCP stream that gives up on a peer that is too slow: with the head of a request, between two
+//! A stream that gives up on a peer that is too slow: with the head of a request, between two
 //! requests, or in taking an answer. hyper has one time-out for the first two.
 
 use std::future::Future;
@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// The requests of a connection: begun and done with. While one is with the router, reading has no
@@ -50,8 +49,8 @@ enum Waiting {
 }
 
 /// A stream with deadlines.
-pub struct Paced {
-    stream: TcpStream,
+pub struct Paced<S> {
+    stream: S,
     pace: Arc<Pace>,
     header_timeout: Duration,
     idle_timeout: Duration,
@@ -63,9 +62,9 @@ pub struct Paced {
     write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Paced {
+impl<S> Paced<S> {
     /// The first request has to come at once: its head's time begins now.
-    pub fn new(stream: TcpStream, pace: Arc<Pace>, header_timeout: Duration, idle_timeout: Duration) -> Self {
+    pub fn new(stream: S, pace: Arc<Pace>, header_timeout: Duration, idle_timeout: Duration) -> Self {
         let read_deadline = Box::pin(tokio::time::sleep(header_timeout));
         let (waiting, begun, write_deadline) = (Waiting::Head, 0, None);
         Self { stream, pace, header_timeout, idle_timeout, waiting, begun, read_deadline, write_deadline }
@@ -94,7 +93,7 @@ impl Paced {
     }
 }
 
-impl AsyncRead for Paced {
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -126,7 +125,7 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.bound_write(context, written)
@@ -146,7 +145,9 @@ impl AsyncWrite for Paced {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // Through TLS, an answer may be written out only here.
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.bound_write(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

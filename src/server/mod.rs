@@ -2,6 +2,7 @@
 //! them is the router's.
 
 mod io;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,6 +24,8 @@ use tower_service::Service as _;
 use crate::engine::Engine;
 use crate::http::{Exposure, Front};
 use crate::server::io::{Pace, Paced};
+
+pub use tls::{Tls, TlsError};
 
 /// What a connection above the bound is told, before it is closed.
 const FULL: &[u8] =
@@ -56,6 +59,7 @@ pub enum BindError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// Who can reach a server at `address`.
@@ -65,20 +69,26 @@ pub fn exposure(address: SocketAddr) -> Exposure {
 
 impl Server {
     /// Takes the address; with port 0 the system chooses one. Refuses an address that others can reach
-    /// while `engine` has no credential.
-    pub async fn bind(address: SocketAddr, engine: &dyn Engine) -> Result<Self, BindError> {
+    /// while `engine` has no credential. With `tls`, every connection is encrypted.
+    pub async fn bind(address: SocketAddr, engine: &dyn Engine, tls: Option<Tls>) -> Result<Self, BindError> {
         if exposure(address) == Exposure::Network && engine.access().records.is_empty() {
             return Err(BindError::OpenToStrangers(address));
         }
         let failed = |source| BindError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, tls })
     }
 
     /// The address taken.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What a client puts before its paths.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Serves until `stop` is done; then accepts no more, stops the engine (which answers the pulls that
@@ -91,7 +101,7 @@ impl Server {
             tokio::select! {
                 () = &mut stop => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => admit(&front, &router, &mut connections, &draining, stream),
+                    Ok((stream, _)) => admit(&front, &router, &mut connections, &draining, stream, self.tls.as_ref()),
                     Err(error) => {
                         tracing::warn!(%error, "accepting a connection failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -136,6 +146,7 @@ fn admit(
     connections: &mut JoinSet<()>,
     draining: &watch::Receiver<()>,
     stream: TcpStream,
+    tls: Option<&Tls>,
 ) {
     if connections.len() >= front.config.http.connections_max {
         front.meters.connections_refused.fetch_add(1, Ordering::Relaxed);
@@ -146,7 +157,17 @@ fn admit(
         tracing::debug!(%error, "setting TCP_NODELAY failed");
     }
     let (counted, router, draining) = (Counted::new(Arc::clone(front)), router.clone(), draining.clone());
-    connections.spawn(async move { converse(&counted.0, router, draining, stream).await });
+    let Some(tls) = tls.cloned() else {
+        connections.spawn(async move { converse(&counted.0, router, draining, stream).await });
+        return;
+    };
+    connections.spawn(async move {
+        match tokio::time::timeout(counted.0.config.http.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => converse(&counted.0, router, draining, stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    });
 }
 
 /// Says that the server is full. A socket just accepted takes these few bytes at once.
@@ -161,7 +182,12 @@ fn turn_away(mut stream: TcpStream) {
 }
 
 /// Serves one connection to its end.
-async fn converse(front: &Front, router: Router, mut draining: watch::Receiver<()>, stream: TcpStream) {
+async fn converse(
+    front: &Front,
+    router: Router,
+    mut draining: watch::Receiver<()>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+) {
     let bounds = &front.config.http;
     let pace = Arc::new(Pace::default());
     let io = TokioIo::new(Paced::new(stream, Arc::clone(&pace), bounds.header_timeout, bounds.idle_timeout));

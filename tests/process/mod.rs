@@ -134,7 +134,7 @@ impl Drop for Process {
 }
 
 fn address_of(line: &str) -> Option<SocketAddr> {
-    line.strip_prefix("listening on http://")?.parse().ok()
+    line.strip_prefix("listening on ")?.split_once("://")?.1.parse().ok()
 }
 
 /// Asks again and again until `look` finds something.

@@ -49,7 +49,7 @@ impl Rig {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let shared: Arc<dyn Engine> = engine.clone();
-        let server = runtime.block_on(Server::bind(config.listen, &*shared)).expect("a port");
+        let server = runtime.block_on(Server::bind(config.listen, &*shared, None)).expect("a port");
         let address = server.address();
         let front = Front::new(shared, clock.clone(), config, SealingKey::new([9; 32]), exposure(address));
         let (stop, stopped) = oneshot::channel();
