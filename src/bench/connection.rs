@@ -69,7 +69,7 @@ impl Connection {
 
 /// Where `needle` begins.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(bytes, needle)
 }
 
 /// Status and content length; no length means no body.

@@ -155,7 +155,7 @@ impl Speech {
             Dialect::Native => b"\"done\":",
             Dialect::Cloudflare => b"\"ackCount\":",
         };
-        let at = body.windows(mark.len()).rposition(|window| window == mark).map(|at| at + mark.len());
+        let at = memchr::memmem::rfind(body, mark).map(|at| at + mark.len());
         let digits = at.and_then(|at| body.get(at..)).unwrap_or_default();
         digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'))
     }

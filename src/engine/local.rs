@@ -25,7 +25,7 @@ use crate::engine::{
     digest, head,
 };
 use crate::index::Index;
-use crate::log::{LogReader, RecoveryReport, record_bytes};
+use crate::log::{Loc, LogReader, RecoveryReport, record_bytes};
 use crate::model::{
     AccessId, AccessRecord, AccountName, Attempt, Delivery, Group, GroupPatch, GroupRef, Message, NewMessage, Offset,
     Published, SettingsError, Start, TagFilter, Topic, TopicPatch, TopicRef, bounds,
@@ -586,9 +586,10 @@ impl LocalEngine {
 
 /// Reads the bodies of what a pull took.
 fn deliver(shared: &Shared, taken: Taken) -> Result<Pulled, PullError> {
+    let locs: Vec<Loc> = taken.items.iter().map(|item| item.row.loc).collect();
+    let records = shared.reader.read_all(&locs).map_err(|error| PullError::Unreadable(error.to_string()))?;
     let mut deliveries = Vec::with_capacity(taken.items.len());
-    for item in taken.items {
-        let record = shared.reader.read(item.row.loc).map_err(|error| PullError::Unreadable(error.to_string()))?;
+    for (item, record) in taken.items.into_iter().zip(records) {
         if record.id != item.row.id {
             return Err(PullError::Unreadable(format!("offset {} leads to another message", item.offset)));
         }

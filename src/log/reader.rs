@@ -9,7 +9,7 @@ use crate::disk::{DiskFile, read_full};
 use crate::log::files::{Pin, Segment, Shared};
 use crate::log::format::{
     Entries, FRAME_HEADER_BYTES, FrameHeader, FrameKind, RECORD_HEADER_BYTES, RawRecord, Records, SEGMENT_HEADER_BYTES,
-    u32_of,
+    Seed, u32_of,
 };
 use crate::log::{Epoch, Loc, ReadError};
 use crate::model::{Lsn, Millis};
@@ -32,19 +32,35 @@ pub struct LogReader(pub(crate) Arc<Shared>);
 impl LogReader {
     /// The record at `loc`, verified. Blocks on the disk.
     pub fn read(&self, loc: Loc) -> Result<Record, ReadError> {
-        let segment = self.segment(Lsn::new(loc.segment))?;
-        let end = u64::from(loc.position) + u64::from(loc.length);
-        // Checked before anything is allocated: a place from a damaged index may hold any number.
-        if (loc.length as usize) < RECORD_HEADER_BYTES || end > segment.file_bytes {
-            return Err(ReadError::NoRecord(loc));
+        let mut records = self.read_all(&[loc])?;
+        records.pop().ok_or(ReadError::NoRecord(loc))
+    }
+
+    /// The records at `locs`, verified, in their order. Those that lie one behind the other are read at once.
+    /// Blocks on the disk.
+    pub fn read_all(&self, locs: &[Loc]) -> Result<Vec<Record>, ReadError> {
+        let mut records = Vec::with_capacity(locs.len());
+        let mut rest = locs;
+        while let Some(first) = rest.first() {
+            let (run, behind) = rest.split_at(run_length(rest));
+            let segment = self.segment(Lsn::new(first.segment))?;
+            // Checked before anything is allocated: a place from a damaged index may hold any number.
+            let unfit = |loc: &&Loc| (loc.length as usize) < RECORD_HEADER_BYTES || end_of(loc) > segment.file_bytes;
+            if let Some(loc) = run.iter().find(unfit) {
+                return Err(ReadError::NoRecord(*loc));
+            }
+            let start = u64::from(first.position);
+            let end = run.last().map_or(start, end_of);
+            let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
+            let got = self.read_at(&segment, start, &mut bytes)?;
+            bytes.truncate(got);
+            let bytes = Bytes::from(bytes);
+            for loc in run {
+                records.push(cut_out(&bytes, start, loc, segment.seed).ok_or(ReadError::NoRecord(*loc))?);
+            }
+            rest = behind;
         }
-        let mut bytes = vec![0; loc.length as usize];
-        let got = self.read_at(&segment, u64::from(loc.position), &mut bytes)?;
-        let found = bytes.get(..got).and_then(|bytes| RawRecord::read(bytes, segment.seed));
-        let (id, head_len) = found.map(|record| (record.id, record.head.len())).ok_or(ReadError::NoRecord(loc))?;
-        let mut head = Bytes::from(bytes).split_off(RECORD_HEADER_BYTES);
-        let body = head.split_off(head_len);
-        Ok(Record { id, head, body })
+        Ok(records)
     }
 
     /// Keeps a segment from being recycled while the answer lives; `None` if it is gone.
@@ -70,6 +86,37 @@ impl LogReader {
         let file: Arc<dyn DiskFile> = self.0.file_of(segment).map_err(refused)?;
         read_full(&*file, position, bytes).map_err(refused)
     }
+}
+
+/// Bytes that one read takes at most when it reads more than one record.
+const RUN_BYTES_MAX: u64 = 1 << 20;
+/// Bytes between two records that are rather read and thrown away than skipped with another read.
+const RUN_GAP_MAX: u64 = 16 << 10;
+
+fn end_of(loc: &Loc) -> u64 {
+    u64::from(loc.position) + u64::from(loc.length)
+}
+
+/// How many of `locs`, from the first on, are read together.
+fn run_length(locs: &[Loc]) -> usize {
+    let Some(first) = locs.first() else { return 0 };
+    let follows = |pair: &[Loc]| match pair {
+        [one, next] => {
+            let gap = u64::from(next.position).checked_sub(end_of(one));
+            next.segment == one.segment
+                && gap.is_some_and(|gap| gap <= RUN_GAP_MAX)
+                && end_of(next) - u64::from(first.position) <= RUN_BYTES_MAX
+        }
+        _ => false,
+    };
+    1 + locs.windows(2).take_while(|pair| follows(pair)).count()
+}
+
+/// The record at `loc` in `bytes`, which were read from `start` on.
+fn cut_out(bytes: &Bytes, start: u64, loc: &Loc, seed: Seed) -> Option<Record> {
+    let from = usize::try_from(u64::from(loc.position) - start).ok()?;
+    let record = RawRecord::read(bytes.get(from..from + loc.length as usize)?, seed)?;
+    Some(Record { id: record.id, head: bytes.slice_ref(record.head), body: bytes.slice_ref(record.body) })
 }
 
 /// The frames of one segment, from [`LogReader::scan`]. Holds the segment.

@@ -1,5 +1,6 @@
 //! Publishing: one message as the raw body of a request, or a batch as JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -110,18 +111,21 @@ pub async fn publish(mut call: Call) -> Result<Response, Problem> {
 pub async fn publish_batch(mut call: Call) -> Result<Response, Problem> {
     let body = call.body().await?;
     let batch: Batch<'_> = json::read(&body)?;
-    let messages = batch.messages.0.into_iter().enumerate().map(|(place, message)| read_message(place, message));
+    let messages = batch.messages.0.into_iter().enumerate().map(|(place, message)| read_message(&body, place, message));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     let published = send(&call, messages).await?;
     let status = status(&published);
     Ok(answer(status, &PublishedViews { messages: published.into_iter().map(PublishedView::from).collect() }))
 }
 
-fn read_message(place: usize, message: BatchMessage<'_>) -> Result<NewMessage, Problem> {
+/// Reads a message of the batch that is in `request`.
+fn read_message(request: &Body, place: usize, message: BatchMessage<'_>) -> Result<NewMessage, Problem> {
     let at = |field: &str| format!("/messages/{place}/{field}");
+    let named = |field: &'static str| move |error| bad_name(&at(field))(error);
     let wrong = |field, detail: &str| Problem::new(StatusCode::BAD_REQUEST, "invalid_request", detail).at(at(field));
     let body = match (message.body, message.body_base64) {
-        (Some(text), None) => Body::from(text.into_owned()),
+        (Some(Cow::Borrowed(text)), None) => request.slice_ref(text.as_bytes()),
+        (Some(Cow::Owned(text)), None) => Body::from(text),
         (None, Some(text)) => {
             let bytes = STANDARD.decode(text.as_bytes());
             Body::from(bytes.map_err(|_| wrong("body_base64", "not base64 (standard alphabet, padded)"))?)
@@ -135,16 +139,16 @@ fn read_message(place: usize, message: BatchMessage<'_>) -> Result<NewMessage, P
             .content_type
             .map(|text| ContentType::parse(&text))
             .transpose()
-            .map_err(bad_name(&at("content_type")))?,
-        key: message.key.map(|text| Key::parse(&text)).transpose().map_err(bad_name(&at("key")))?,
-        tag: message.tag.map(|text| Tag::parse(&text)).transpose().map_err(bad_name(&at("tag")))?,
+            .map_err(named("content_type"))?,
+        key: message.key.map(|text| Key::parse(&text)).transpose().map_err(named("key"))?,
+        tag: message.tag.map(|text| Tag::parse(&text)).transpose().map_err(named("tag"))?,
         properties: message.properties,
         delay: message.delay_ms.map(Duration::from_millis),
         idempotency_key: message
             .idempotency_key
             .map(|text| IdempotencyKey::parse(&text))
             .transpose()
-            .map_err(bad_name(&at("idempotency_key")))?,
+            .map_err(named("idempotency_key"))?,
     })
 }
 

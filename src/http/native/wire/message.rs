@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::engine::{Counts, MessageState, Peeked, Pulled, SettleOutcome};
 use crate::http::bounded::Bounded;
+use crate::http::json;
 use crate::http::native::wire::{StartWire, millis};
 use crate::model::bounds::{PUBLISH_BATCH_MAX, SETTLE_BATCH_MAX};
 use crate::model::{Body, Delivery, MessageHead, Millis, Published};
@@ -166,9 +166,11 @@ impl From<MessageHead> for HeadView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BodyView {
     #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
+    #[schema(value_type = Option<String>)]
+    body: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
+    #[schema(value_type = Option<String>)]
+    body_base64: Option<Box<RawValue>>,
 }
 
 /// Renders a body as asked.
@@ -178,8 +180,8 @@ pub fn render_body(body: &Body, content_type: Option<&str>, encoding: Encoding) 
         Encoding::Text | Encoding::Base64 => None,
     };
     match text {
-        Some(text) => BodyView { body: Some(text.to_owned()), body_base64: None },
-        None => BodyView { body: None, body_base64: Some(STANDARD.encode(body)) },
+        Some(text) => BodyView { body: Some(json::string(text)), body_base64: None },
+        None => BodyView { body: None, body_base64: Some(json::base64(body)) },
     }
 }
 
