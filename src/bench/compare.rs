@@ -71,9 +71,16 @@ fn cases(comparison: &Comparison) -> Vec<Case> {
 
 /// Runs all cases and prints the table, line by line as each is known.
 pub fn run(comparison: &Comparison) -> io::Result<()> {
-    println!(
+    say!(
         "{:24} {:>12} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8}  ratio of medians (least to most)",
-        "", "median", "spread", "p50 ms", "p99 ms", "p99.9", "gen cpu", "srv cpu"
+        "",
+        "median",
+        "spread",
+        "p50 ms",
+        "p99 ms",
+        "p99.9",
+        "gen cpu",
+        "srv cpu"
     );
     for case in cases(comparison) {
         let mut reports: Vec<Vec<load::Report>> = vec![Vec::new(); case.against.len()];
@@ -104,7 +111,7 @@ fn figure(case: &Case, report: &load::Report) -> f64 {
 }
 
 fn print_case(case: &Case, reports: &[Vec<load::Report>]) {
-    println!("{}", case.name);
+    say!("{}", case.name);
     let own: Vec<f64> = reports.first().into_iter().flatten().map(|report| figure(case, report)).collect();
     for (kind, reports) in case.against.iter().zip(reports) {
         let figures: Vec<f64> = reports.iter().map(|report| figure(case, report)).collect();
@@ -126,7 +133,7 @@ fn print_case(case: &Case, reports: &[Vec<load::Report>]) {
             let pairs: Vec<f64> = own.iter().zip(&figures).map(|(own, other)| own / other).collect();
             format!("{:.2} ({:.2} to {:.2})", median(own.clone()) / middle, least(&pairs), most(&pairs))
         };
-        println!(
+        say!(
             "  {:22} {shown:>12} {:>10} {:>8.2} {:>8.2} {:>8.2} {:>8} {:>8}  {ratio}",
             kind.name(),
             format!("{spread:.0} %"),

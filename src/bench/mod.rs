@@ -1,6 +1,14 @@
 //! `windlass bench`: a lean load generator, the servers it measures, and the ceilings they are held
 //! against. Servers are child processes, so that CPU shares are honest. Knows no engine.
 
+/// Prints a line. A reader that went away is no error: what was started is still taken down in good order.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod ceiling;
 mod compare;
 mod connection;
@@ -158,27 +166,27 @@ fn measure(arguments: LoadArguments, scenario: Scenario) -> io::Result<()> {
 
 fn print(report: &Report) {
     let share = |cpu: Duration| format!("{:.0} %", cpu.as_secs_f64() / report.elapsed.as_secs_f64().max(1e-9) * 100.0);
-    println!("messages/s     {:.0}", report.rate());
-    println!("messages       {} in {:.2} s", report.messages, report.elapsed.as_secs_f64());
+    say!("messages/s     {:.0}", report.rate());
+    say!("messages       {} in {:.2} s", report.messages, report.elapsed.as_secs_f64());
     for (name, of) in [("p50 ms", 0.5), ("p99 ms", 0.99), ("p99.9 ms", 0.999)] {
-        println!("{name:14} {:.2}", report.times.quantile_ms(of));
+        say!("{name:14} {:.2}", report.times.quantile_ms(of));
     }
-    println!("refused        {} (429, 503 or 507: sent again)", report.refused);
+    say!("refused        {} (429, 503 or 507: sent again)", report.refused);
     match &report.first_error {
-        None => println!("errors         0"),
-        Some(error) => println!("errors         {} ({error})", report.errors),
+        None => say!("errors         0"),
+        Some(error) => say!("errors         {} ({error})", report.errors),
     }
-    println!("generator CPU  {}", share(report.generator_cpu));
-    println!("server CPU     {}", report.server_cpu.map_or_else(|| "not a child".to_owned(), share));
+    say!("generator CPU  {}", share(report.generator_cpu));
+    say!("server CPU     {}", report.server_cpu.map_or_else(|| "not a child".to_owned(), share));
 }
 
 fn print_restart(messages: u64, body_bytes: usize, measured: &restart::Restart) {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    println!("messages           {messages} x {body_bytes} B, filled in {:.1} s", measured.filled_in.as_secs_f64());
-    println!("data directory     {}", mib(measured.disk_bytes));
-    println!("RSS before kill    {}", mib(measured.resident_before));
-    println!("ready after        {:.0} ms", measured.ready_after.as_secs_f64() * 1e3);
-    println!("first pull after   {:.0} ms", measured.first_pull_after.as_secs_f64() * 1e3);
-    println!("RSS when ready     {}", mib(measured.resident_ready));
-    println!("RSS after pull     {}", mib(measured.resident_pulled));
+    say!("messages           {messages} x {body_bytes} B, filled in {:.1} s", measured.filled_in.as_secs_f64());
+    say!("data directory     {}", mib(measured.disk_bytes));
+    say!("RSS before kill    {}", mib(measured.resident_before));
+    say!("ready after        {:.0} ms", measured.ready_after.as_secs_f64() * 1e3);
+    say!("first pull after   {:.0} ms", measured.first_pull_after.as_secs_f64() * 1e3);
+    say!("RSS when ready     {}", mib(measured.resident_ready));
+    say!("RSS after pull     {}", mib(measured.resident_pulled));
 }
