@@ -275,7 +275,7 @@ impl Writer {
             if let Found::Row(row) = topic.rows.get(offset)
                 && settled(offset, row.due)
             {
-                items.push(GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 });
+                items.push(GoneDisk::new(offset, row));
             }
         }
         self.emit(&Entry::Trimmed { topic: no, head: floor, plain });

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::engine::command::Candidate;
-use crate::engine::entry::{Entry, GroupNo, TopicNo};
+use crate::engine::entry::{Entry, GroupNo, RewrittenDisk, TopicNo};
 use crate::engine::rows::Found;
 use crate::engine::writer::{Job, Writer};
 use crate::log::{Fatal, Loc, Room, Urgency, record_bytes};
@@ -241,8 +241,9 @@ impl Writer {
             let (Found::Row(row) | Found::Gone(row)) = state.rows.get(*offset) else { continue };
             let mut disk = row.to_disk();
             (disk.segment, disk.position, disk.length) = (loc.segment, loc.position, loc.length);
-            let before = row.before;
-            self.emit(&Entry::Rewritten { topic: *topic, rows: vec![(*offset, before, disk)] });
+            let (before, untaken) = (row.before, state.delayed.get(*offset).is_some());
+            let kept = RewrittenDisk { offset: *offset, before, untaken, row: disk };
+            self.emit(&Entry::Rewritten { topic: *topic, rows: vec![kept] });
         }
     }
 
