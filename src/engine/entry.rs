@@ -29,8 +29,8 @@ pub enum Entry {
     TopicDeleted { topic: TopicNo },
     /// 3: a group is like this; its progress is a fact of its own.
     GroupPut(GroupDisk),
-    /// 4: a group is gone. The last one of a topic leaves its unsettled messages to the topic.
-    GroupDeleted { group: GroupNo },
+    /// 4: a group is gone. The last one of a topic may leave a ghost, which holds its unsettled messages.
+    GroupDeleted { group: GroupNo, leaves_ghost: bool },
     /// 5: messages were published at adjoining offsets. Their records are in the same frame.
     Published {
         topic: TopicNo,

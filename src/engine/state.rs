@@ -115,7 +115,7 @@ impl State {
             Entry::TopicPut(disk) => self.apply_topic_put(disk),
             Entry::TopicDeleted { topic } => self.apply_topic_deleted(*topic),
             Entry::GroupPut(disk) => self.apply_group_put(disk),
-            Entry::GroupDeleted { group } => self.apply_group_deleted(*group),
+            Entry::GroupDeleted { group, leaves_ghost } => self.apply_group_deleted(*group, *leaves_ghost),
             Entry::Published { topic, first_offset, before, rows } => {
                 self.apply_published(*topic, *first_offset, *before, rows, lsn);
             }
@@ -283,11 +283,10 @@ impl State {
         self.groups.insert(disk.no, fresh);
     }
 
-    fn apply_group_deleted(&mut self, no: GroupNo) {
+    fn apply_group_deleted(&mut self, no: GroupNo, leaves_ghost: bool) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let topic_no = group.disk.topic;
-        let last = self.topics.get(&topic_no).is_some_and(|topic| topic.groups.len() == 1 && !topic.keeps_settled());
-        if last && !group.disk.ghost {
+        if leaves_ghost {
             group.disk.ghost = true;
             group.dirty = true;
             let all: Vec<u64> = group.pendings().map(|(offset, _)| offset).collect();
