@@ -211,6 +211,8 @@ pub struct RewrittenDisk {
     pub before: Sums,
     /// It was published with a delay, and some group has not taken it.
     pub untaken: bool,
+    /// It was given up for every group but those that hold it.
+    pub gone: bool,
     pub row: RowDisk,
 }
 

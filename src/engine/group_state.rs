@@ -20,7 +20,7 @@ pub struct Pending {
     pub handle: u128,
     pub state: PendingState,
     pub superseded: bool,
-    /// The entry that said so last: before its segment goes, it is said again.
+    /// The entry that last said all of this: before its segment goes, it is said again.
     pub said_at: Lsn,
 }
 

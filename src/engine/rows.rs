@@ -247,6 +247,12 @@ impl Rows {
         }
     }
 
+    /// Whether the message at `offset` is known to be given up, whatever else is known of it.
+    pub fn is_gone(&self, offset: u64) -> bool {
+        let cell = self.blocks.get(&block_of(offset)).and_then(|block| block.cell(place_in_block(offset)));
+        matches!(cell, Some(Cell::Row { gone: true, .. } | Cell::UnknownGone))
+    }
+
     /// Puts the message at `offset` there; the tail moves past it.
     pub fn put(&mut self, offset: u64, row: Row, gone: bool) {
         let block = block_of(offset);

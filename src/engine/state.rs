@@ -140,7 +140,7 @@ impl State {
             }
             Entry::Returned { group, items } => {
                 for item in items {
-                    self.apply_returned(*group, item.offset, item.until, lsn);
+                    self.apply_returned(*group, item.offset, item.until);
                 }
             }
             Entry::Placed { group, progress, pending } => {
@@ -368,7 +368,8 @@ impl State {
                 (pending.attempt, pending.lease, pending.handle) = (*attempt, *lease, *handle);
             }
             pending.state = *state;
-            pending.said_at = lsn;
+            // That it is superseded is not said by this.
+            pending.said_at = if pending.superseded { pending.said_at } else { lsn };
             group.set(*offset, pending);
         }
     }
@@ -393,7 +394,7 @@ impl State {
         }
     }
 
-    fn apply_returned(&mut self, no: GroupNo, offset: u64, until: u64, lsn: Lsn) {
+    fn apply_returned(&mut self, no: GroupNo, offset: u64, until: u64) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(mut pending) = group.pending(offset).cloned() else { return };
         if pending.superseded {
@@ -401,7 +402,6 @@ impl State {
             return;
         }
         pending.state = if until == 0 { PendingState::Ready } else { PendingState::Waiting { until } };
-        pending.said_at = lsn;
         group.set(offset, pending);
     }
 
@@ -471,14 +471,14 @@ impl State {
 
     fn apply_rewritten(&mut self, no: TopicNo, rows: &[RewrittenDisk]) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        for RewrittenDisk { offset, before, untaken, row } in rows {
+        for RewrittenDisk { offset, before, untaken, gone, row } in rows {
             let row = Row::from_disk(row, *before);
             for group in &topic.groups {
                 if let Some(group) = self.groups.get_mut(group) {
                     group.relocate(*offset, &row);
                 }
             }
-            let gone = matches!(topic.rows.get(*offset), Found::Gone(_));
+            let gone = *gone || topic.rows.is_gone(*offset);
             if *untaken && !gone && *offset >= topic.head {
                 topic.delayed.insert(*offset, row.due, row.body_bytes);
             }
