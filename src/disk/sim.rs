@@ -162,6 +162,11 @@ impl SimDisk {
         self.state().hits
     }
 
+    /// Whether the power is still there.
+    pub fn has_power(&self) -> bool {
+        !self.state().power_off
+    }
+
     /// Forgets a fault that has not happened yet.
     pub fn mend(&self) {
         self.state().fault = None;

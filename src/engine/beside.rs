@@ -118,7 +118,7 @@ fn try_scan(reader: &LogReader, segment: u64, skip: usize) -> Result<(usize, Vec
                     rows.into_iter().zip(first_offset..).map(|(row, offset)| (topic, offset, row)).collect()
                 }
                 Entry::Rewritten { topic, rows } => {
-                    rows.into_iter().map(|(offset, _, row)| (topic, offset, row)).collect()
+                    rows.into_iter().map(|kept| (topic, kept.offset, kept.row)).collect()
                 }
                 _ => continue,
             };

@@ -11,7 +11,7 @@ use crate::engine::entry::{
 };
 use crate::engine::group_state::Pending;
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, BlockOrigin, FrozenBlock, Rows};
-use crate::engine::state::State;
+use crate::engine::state::{State, plain_floor};
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
 use crate::log::Epoch;
 use crate::model::Lsn;
@@ -25,6 +25,8 @@ pub struct Delta {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ServerDisk {
+    /// Of the checkpoint that it belongs to.
+    generation: u64,
     next_topic: TopicNo,
     next_group: GroupNo,
     last_id: u128,
@@ -48,7 +50,11 @@ struct TopicRecord {
     groups: Vec<GroupNo>,
 }
 
-const SERVER_KEY: &[u8] = b"s";
+/// Two places, used in turn: a checkpoint that is cut short leaves the record of the one before alone. By
+/// what that one says of boot and epoch the replay judges what single newer values cannot tell.
+fn server_key(generation: u64) -> [u8; 2] {
+    [b's', (generation % 2) as u8]
+}
 
 fn numbered(tag: &[u8], no: u32) -> Vec<u8> {
     let mut key = tag.to_vec();
@@ -91,6 +97,7 @@ impl State {
             let Some(topic) = self.topics.get_mut(&no) else { continue };
             let before = topic.rows.floor_block();
             topic.rows.set_floor(floor);
+            topic.gone.forget_below(plain_floor(topic, &self.groups));
             let now = topic.rows.floor_block();
             if now > before {
                 let (from, to) = (placed(b"", no, before), placed(b"", no, now));
@@ -116,7 +123,7 @@ impl State {
                     last_id: topic.last_id,
                     foreign: topic.foreign,
                     floor_block: now,
-                    has_gone: !topic.gone.is_empty(),
+                    has_gone: topic.has_gone,
                     groups: topic.groups.clone(),
                 };
                 changes.push(put(Tree::Catalog, numbered(b"t", no), &record));
@@ -142,6 +149,7 @@ impl State {
             }
         }
         let server = ServerDisk {
+            generation,
             next_topic: self.next_topic,
             next_group: self.next_group,
             last_id: self.last_id,
@@ -150,7 +158,7 @@ impl State {
             boot: self.boot,
             epoch: (self.epoch.counter, self.epoch.random),
         };
-        changes.push(put(Tree::Catalog, SERVER_KEY.to_vec(), &server));
+        changes.push(put(Tree::Catalog, server_key(generation).to_vec(), &server));
         Delta { mark: Mark { generation, applied: upto, cut_short: false }, blocks, changes }
     }
 
@@ -158,7 +166,9 @@ impl State {
     pub fn restore(index: &dyn Index, mark: Mark, limits: Limits) -> Result<Self, IndexError> {
         let mut state = Self::new(limits);
         let mut bad: Option<&'static str> = None;
-        scan_decoded(index, Tree::Catalog, SERVER_KEY, &mut bad, &mut |_, server: ServerDisk| {
+        let mut found = None;
+        scan_decoded(index, Tree::Catalog, &server_key(mark.generation), &mut bad, &mut |_, server: ServerDisk| {
+            found = Some(server.generation);
             state.next_topic = server.next_topic;
             state.next_group = server.next_group;
             state.last_id = server.last_id;
@@ -168,11 +178,8 @@ impl State {
             state.boot = server.boot;
             state.epoch = Epoch { counter: server.epoch.0, random: server.epoch.1 };
         })?;
-        if state.boot_id == 0 && mark.generation > 0 {
-            return Err(IndexError::Damaged {
-                tree: Tree::Catalog.name(),
-                what: "the record of the server is missing",
-            });
+        if found != Some(mark.generation) && bad.is_none() {
+            bad = Some("the record of the server is missing");
         }
         let mut groups: Vec<(TopicNo, Vec<GroupNo>)> = Vec::new();
         scan_decoded(index, Tree::Catalog, b"t", &mut bad, &mut |_, record: TopicRecord| {
@@ -186,9 +193,7 @@ impl State {
             topic.foreign = record.foreign;
             topic.rows = Rows::restored(record.tail, record.floor_block);
             topic.visible = record.tail;
-            if record.has_gone {
-                topic.gone.insert(0, Sums::default());
-            }
+            topic.has_gone = record.has_gone;
             groups.push((no, record.groups));
         })?;
         scan_decoded(index, Tree::Catalog, b"g", &mut bad, &mut |_, disk: GroupDisk| {

@@ -275,7 +275,7 @@ impl Writer {
             if let Found::Row(row) = topic.rows.get(offset)
                 && settled(offset, row.due)
             {
-                items.push(GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 });
+                items.push(GoneDisk::new(offset, row));
             }
         }
         self.emit(&Entry::Trimmed { topic: no, head: floor, plain });
@@ -361,7 +361,7 @@ impl Writer {
         self.emit(&Entry::GroupPut(disk));
         self.emit(&Entry::Placed { group: no, progress, pending });
         for ghost in ghosts {
-            self.emit(&Entry::GroupDeleted { group: ghost });
+            self.emit(&Entry::GroupDeleted { group: ghost, leaves_ghost: false });
         }
         Ok(self.group_model(no))
     }
@@ -426,8 +426,10 @@ impl Writer {
         let answer = match (self.refusal(Urgency::Essential, room), self.find_group(&account, &topic, &group)) {
             (Some(refusal), _) => Err(refusal.into()),
             (None, Err(error)) => Err(error),
-            (None, Ok((_, no))) => {
-                self.emit(&Entry::GroupDeleted { group: no });
+            (None, Ok((topic, no))) => {
+                let topic = &self.state.topics[&topic];
+                let leaves_ghost = topic.groups.len() == 1 && !topic.keeps_settled();
+                self.emit(&Entry::GroupDeleted { group: no, leaves_ghost });
                 self.turn_away(no, &LookupError::NoSuchGroup);
                 Ok(())
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::engine::command::{Command, Reply, SeekWork};
-use crate::engine::decide_settle::MOVE_BYTES;
-use crate::engine::entry::{Entry, GoneDisk, PendingDisk, PendingState, Progress, Sums, TopicNo};
+use crate::engine::decide_settle::{MOVE_BYTES, MovedFrom};
+use crate::engine::entry::{Entry, GoneDisk, PendingDisk, PendingState, Progress, RowDisk, Sums, TopicNo};
 use crate::engine::rows::{Found, block_of};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{Discard, DiscardReport, LookupError, PurgeReport, RedriveReport, SeekReport};
@@ -138,7 +138,7 @@ impl Writer {
         let delayed = of_topic.delayed.by_offset().filter(|(offset, ..)| *offset >= progress.start);
         let delayed: Vec<u64> = delayed.map(|(offset, ..)| offset).collect();
         let to = delayed.first().map_or(first, |delayed| first.min(*delayed));
-        let gone = self.state.gone_ahead(of_topic, progress.cursor);
+        let gone = of_topic.gone.beyond(progress.plain);
         let report = SeekReport {
             from: Offset::new(state.progress.cursor),
             to: Offset::new(to),
@@ -206,7 +206,7 @@ impl Writer {
         discarded.retain(|offset| match topic.rows.get(offset.get()) {
             _ if offset.get() >= topic.tail() => false,
             Found::Row(row) if self.state.is_live(no, offset.get(), row.due != 0) => {
-                items.push(GoneDisk { offset: offset.get(), body_bytes: row.body_bytes, delayed: row.due != 0 });
+                items.push(GoneDisk::new(offset.get(), row));
                 true
             }
             _ => false,
@@ -283,9 +283,9 @@ impl Writer {
         let target = TopicName::parse(&origin.topic).ok();
         let target = target.and_then(|name| self.find(account, &TopicRef::Name(name)).ok());
         let Some(to) = target.filter(|to| *to != no) else { return Some(false) };
-        let mut row = row.to_disk();
-        row.origin = None;
-        self.move_row(None, (no, offset), to, row);
+        let before = row.before;
+        let row = RowDisk { origin: None, ..row.to_disk() };
+        self.move_row(MovedFrom { group: None, topic: no, offset, before }, to, row);
         Some(true)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::engine::PublishError;
 use crate::engine::command::{Command, PreparedMessage, PublishWork, Reply};
 use crate::engine::entry::{Entry, GoneDisk, RowDisk, TopicNo};
+use crate::engine::rows::Row;
 use crate::engine::writer::{Step, Writer, millis};
 use crate::log::{Room, Urgency};
 use crate::model::{MessageId, Millis, Offset, Published};
@@ -205,10 +206,14 @@ impl Writer {
         }
         let mut newest: HashMap<u128, GoneDisk> = HashMap::new();
         let mut stale = Vec::new();
-        for (place, row) in rows.iter().enumerate() {
-            let Some(key) = row.key else { continue };
-            let this =
-                GoneDisk { offset: first + place as u64, body_bytes: row.body_bytes, delayed: row.due.is_some() };
+        let mut sums = topic.plain;
+        for (offset, row) in (first..).zip(rows) {
+            let row = Row::from_disk(row, sums);
+            sums = row.after();
+            if row.key == 0 {
+                continue;
+            }
+            let (key, this) = (row.key, GoneDisk::new(offset, &row));
             stale.extend(newest.insert(key, this).or_else(|| topic.keys.get(&key).copied()));
         }
         stale

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::engine::command::{Command, LeaseName, Reply, SettleWork};
-use crate::engine::entry::{Entry, GroupNo, LeaseDisk, OriginDisk, PendingState, ReturnDisk, TopicNo};
+use crate::engine::entry::{Entry, GroupNo, LeaseDisk, OriginDisk, PendingState, ReturnDisk, RowDisk, Sums, TopicNo};
 use crate::engine::rows::Found;
 use crate::engine::writer::{Step, Writer, millis};
 use crate::engine::{Lateness, LookupError, SettleAction, SettleError, SettleOutcome};
@@ -23,6 +23,16 @@ enum Standing {
     TakenOver,
     Settled,
     Unknown,
+}
+
+/// Where a message was that is moved to another topic.
+pub(super) struct MovedFrom {
+    /// The group that gives it up; none: it is given up for all.
+    pub group: Option<GroupNo>,
+    pub topic: TopicNo,
+    pub offset: u64,
+    /// The topic's sums before it; of no use to a group.
+    pub before: Sums,
 }
 
 /// Facts gathered over a request, said together.
@@ -286,23 +296,32 @@ impl Writer {
         if let Some(state) = self.state.groups.get_mut(&group) {
             state.totals.dead_lettered += 1;
         }
-        let row = crate::engine::entry::RowDisk { origin: Some(Box::new(origin)), idempotency: None, ..row };
-        self.move_row(Some(group), (from_topic, offset), to, row);
+        let row = RowDisk { origin: Some(Box::new(origin)), idempotency: None, ..row };
+        let from = MovedFrom { group: Some(group), topic: from_topic, offset, before: Sums::default() };
+        self.move_row(from, to, row);
         self.touch_groups(&[group]);
     }
 
     /// Puts a message at the tail of another topic and takes it away where it was.
     pub(super) fn move_row(
         &mut self,
-        from_group: Option<GroupNo>,
-        (from_topic, from_offset): (TopicNo, u64),
+        from: MovedFrom,
         to: TopicNo,
-        row: crate::engine::entry::RowDisk,
+        row: RowDisk,
     ) {
-        let row = crate::engine::entry::RowDisk { due: None, moved_at: Some(self.state.now), ..row };
+        let row = RowDisk { due: None, moved_at: Some(self.state.now), ..row };
         self.front.moved(crate::log::Loc { segment: row.segment, position: row.position, length: row.length });
         let (to_offset, before) = (self.state.topics[&to].tail(), self.state.topics[&to].plain);
-        self.emit(&Entry::Moved { from_group, from_topic, from_offset, to_topic: to, to_offset, before, row });
+        self.emit(&Entry::Moved {
+            from_group: from.group,
+            from_topic: from.topic,
+            from_offset: from.offset,
+            from_before: from.before,
+            to_topic: to,
+            to_offset,
+            before,
+            row,
+        });
         self.published.insert(to);
         // Nobody waits for it, but it is handed out only when it is durable.
         self.require_sync();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::rows::Row;
 use crate::model::{
     AccessId, AccessKind, AccessRecord, AccountName, Attempt, Compaction, Flow, GroupId, GroupName, GroupSettings,
     Millis, NameError, Offset, Ordering, Origin, Permissions, Retention, RetryDelays, Settled, Tag, TagFilter, TopicId,
@@ -28,8 +29,8 @@ pub enum Entry {
     TopicDeleted { topic: TopicNo },
     /// 3: a group is like this; its progress is a fact of its own.
     GroupPut(GroupDisk),
-    /// 4: a group is gone. The last one of a topic leaves its unsettled messages to the topic.
-    GroupDeleted { group: GroupNo },
+    /// 4: a group is gone. The last one of a topic may leave a ghost, which holds its unsettled messages.
+    GroupDeleted { group: GroupNo, leaves_ghost: bool },
     /// 5: messages were published at adjoining offsets. Their records are in the same frame.
     Published {
         topic: TopicNo,
@@ -63,6 +64,8 @@ pub enum Entry {
         from_group: Option<GroupNo>,
         from_topic: TopicNo,
         from_offset: u64,
+        /// Sums of that topic, before it.
+        from_before: Sums,
         to_topic: TopicNo,
         to_offset: u64,
         /// Sums of the topic it came to, before it.
@@ -70,7 +73,7 @@ pub enum Entry {
         row: RowDisk,
     },
     /// 14: records of these messages were appended again, in this frame.
-    Rewritten { topic: TopicNo, rows: Vec<(u64, Sums, RowDisk)> },
+    Rewritten { topic: TopicNo, rows: Vec<RewrittenDisk> },
     /// 15: pending facts said again before the segment that held them is dropped.
     PendingKept { group: GroupNo, pending: Vec<PendingDisk> },
     /// 16: idempotency keys said again.
@@ -97,6 +100,12 @@ impl Sums {
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self { count: self.count.saturating_sub(earlier.count), bytes: self.bytes.saturating_sub(earlier.bytes) }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, more: Self) -> Self {
+        Self { count: self.count + more.count, bytes: self.bytes + more.bytes }
     }
 }
 
@@ -180,9 +189,31 @@ pub struct LeaseDisk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoneDisk {
     pub offset: u64,
+    /// The topic's sums before it.
+    pub before: Sums,
     pub body_bytes: u32,
     /// It was published with a delay.
     pub delayed: bool,
+}
+
+impl GoneDisk {
+    /// The message at `offset`, which has this row.
+    pub fn new(offset: u64, row: &Row) -> Self {
+        Self { offset, before: row.before, body_bytes: row.body_bytes, delayed: row.due != 0 }
+    }
+}
+
+/// One message whose record was appended again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewrittenDisk {
+    pub offset: u64,
+    /// The topic's sums before it.
+    pub before: Sums,
+    /// It was published with a delay, and some group has not taken it.
+    pub untaken: bool,
+    /// It was given up for every group but those that hold it.
+    pub gone: bool,
+    pub row: RowDisk,
 }
 
 /// One message given back.

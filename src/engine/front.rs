@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::engine::command::Candidate;
-use crate::engine::entry::{Entry, GroupNo, TopicNo};
+use crate::engine::entry::{Entry, GroupNo, RewrittenDisk, RowDisk, TopicNo};
 use crate::engine::rows::Found;
 use crate::engine::writer::{Job, Writer};
 use crate::log::{Fatal, Loc, Room, Urgency, record_bytes};
@@ -175,16 +175,14 @@ impl Writer {
             let size = record_bytes(candidate.head.len(), candidate.body.len()) + FACT_BYTES;
             let at =
                 Loc { segment: candidate.row.segment, position: candidate.row.position, length: candidate.row.length };
-            let mut homes = self.front.foreign.get(&at).cloned().unwrap_or_default();
-            match self.is_here(&candidate, at) {
-                Ok(true) => homes.push((candidate.topic, candidate.offset)),
-                Ok(false) => {}
-                Err(block) => {
-                    self.ask_for(candidate.topic, block);
+            let homes = match self.homes(&candidate, at) {
+                Ok(homes) => homes,
+                Err((topic, block)) => {
+                    self.ask_for(topic, block);
                     self.front.candidates.push_front(candidate);
                     return Ok(());
                 }
-            }
+            };
             if homes.is_empty() {
                 continue;
             }
@@ -220,29 +218,48 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the message lives and its record is this one; `Err`: the block that knows is not loaded.
-    fn is_here(&self, candidate: &Candidate, at: Loc) -> Result<bool, u64> {
-        let Some(topic) = self.state.topics.get(&candidate.topic) else { return Ok(false) };
-        if !self.state.is_live(candidate.topic, candidate.offset, candidate.row.due.is_some()) {
-            return Ok(false);
+    /// The messages that live and whose record is this one: where it was published, and dead letters made
+    /// of it. `Err`: the block that knows is not loaded.
+    fn homes(&self, candidate: &Candidate, at: Loc) -> Result<Vec<(TopicNo, u64)>, (TopicNo, u64)> {
+        let published = (candidate.topic, candidate.offset);
+        let foreign = self.front.foreign.get(&at).into_iter().flatten().copied();
+        let mut homes = Vec::new();
+        for (no, offset) in foreign.filter(|home| *home != published).chain([published]) {
+            // A topic may be deleted, a dead letter be redriven, while it waits to be written again.
+            let Some(topic) = self.state.topics.get(&no) else { continue };
+            let delayed = (no, offset) == published && candidate.row.due.is_some();
+            if !self.state.is_live(no, offset, delayed) {
+                continue;
+            }
+            match topic.rows.get(offset) {
+                Found::Row(row) | Found::Gone(row) if row.loc == at && row.id == candidate.row.id => {
+                    homes.push((no, offset));
+                }
+                Found::Row(_) | Found::Gone(_) | Found::Absent => {}
+                Found::Away(block) => return Err((no, block)),
+            }
         }
-        match topic.rows.get(candidate.offset) {
-            Found::Row(row) | Found::Gone(row) => Ok(row.loc == at && row.id == candidate.row.id),
-            Found::Absent => Ok(false),
-            Found::Away(block) => Err(block),
-        }
+        Ok(homes)
     }
 
     fn rewrite(&mut self, candidate: &Candidate, homes: &[(TopicNo, u64)]) {
         let loc = self.push_record(candidate.row.id, &candidate.head, &candidate.body);
         for (topic, offset) in homes {
-            // A topic may be deleted while its dead letters wait to be written again.
-            let Some(state) = self.state.topics.get(topic) else { continue };
-            let (Found::Row(row) | Found::Gone(row)) = state.rows.get(*offset) else { continue };
-            let mut disk = row.to_disk();
-            (disk.segment, disk.position, disk.length) = (loc.segment, loc.position, loc.length);
-            let before = row.before;
-            self.emit(&Entry::Rewritten { topic: *topic, rows: vec![(*offset, before, disk)] });
+            let state = &self.state.topics[topic];
+            let (row, gone) = match state.rows.get(*offset) {
+                Found::Row(row) => (row, false),
+                Found::Gone(row) => (row, true),
+                Found::Absent | Found::Away(_) => continue,
+            };
+            let (before, untaken) = (row.before, state.delayed.get(*offset).is_some());
+            let row = RowDisk {
+                segment: loc.segment,
+                position: loc.position,
+                length: loc.length,
+                ..row.to_disk()
+            };
+            let kept = RewrittenDisk { offset: *offset, before, untaken, gone, row };
+            self.emit(&Entry::Rewritten { topic: *topic, rows: vec![kept] });
         }
     }
 

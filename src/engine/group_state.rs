@@ -20,7 +20,7 @@ pub struct Pending {
     pub handle: u128,
     pub state: PendingState,
     pub superseded: bool,
-    /// The entry that said so last: before its segment goes, it is said again.
+    /// The entry that last said all of this: before its segment goes, it is said again.
     pub said_at: Lsn,
 }
 
@@ -347,15 +347,29 @@ impl GroupState {
         }
     }
 
-    /// Frees what is withheld though it is the first of its key: a replay settles messages whose key it
-    /// learns only later, or never.
-    pub fn free_first_of_keys(&mut self) {
-        let first = |offset: &u64| {
-            self.pending.get(offset).is_some_and(|pending| self.is_first_of_key(*offset, pending.row.key))
-        };
-        let free: Vec<u64> = self.withheld.iter().copied().filter(first).collect();
-        for offset in free {
-            self.make_ready(offset);
+    /// Lets the first message of each key go and withholds the others: a replay settles messages whose key
+    /// it learns only later, or never, and frees the wrong one then.
+    pub fn line_up_keys(&mut self) {
+        let mut fresh: Vec<(u64, PendingState)> = Vec::new();
+        for offsets in self.keys.values() {
+            let waits = |offset: &u64| {
+                let kept = self.pending.get(offset);
+                kept.is_some_and(|kept| {
+                    kept.attempt == 0 && matches!(kept.state, PendingState::Ready | PendingState::Withheld)
+                })
+            };
+            let mut is_first = offsets.iter().all(waits);
+            for offset in offsets.iter().copied().filter(waits) {
+                let state = if is_first { PendingState::Ready } else { PendingState::Withheld };
+                fresh.push((offset, state));
+                is_first = false;
+            }
+        }
+        for (offset, state) in fresh {
+            if let Some(kept) = self.pending.get(&offset).filter(|kept| kept.state != state) {
+                let lined_up = Pending { state, ..kept.clone() };
+                self.set(offset, lined_up);
+            }
         }
     }
 }

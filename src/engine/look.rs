@@ -122,7 +122,7 @@ impl Writer {
             (group.progress.plain, group.gone_ahead)
         } else {
             let below = self.sums_at(group.disk.topic, cursor).unwrap_or(group.progress.plain);
-            (below, self.state.gone_ahead(topic, cursor))
+            (below, topic.gone.beyond(below))
         };
         let ahead = topic.plain.since(below).since(gone);
         let mut untaken = (group.untaken, group.due_untaken);
@@ -177,7 +177,7 @@ impl Writer {
         let lowest = if topic.keeps_settled() { None } else { groups().min_by_key(|group| group.progress.cursor) };
         let (cursor, below, gone) = match lowest {
             Some(group) => (group.progress.cursor, group.progress.plain, group.gone_ahead),
-            None => (topic.head, topic.head_plain, topic.gone_from_block(block_of(topic.head))),
+            None => (topic.head, topic.head_plain, topic.gone.beyond(topic.head_plain)),
         };
         let ahead = topic.plain.since(below).since(gone);
         // Messages below every cursor that some group has not settled, each once.

@@ -13,6 +13,7 @@ mod decide_settle;
 mod digest;
 mod entry;
 mod front;
+mod gone;
 mod group_state;
 mod head;
 mod home;

@@ -127,6 +127,7 @@ fn with_index(
         state,
         generation: mark.generation,
         applied: mark.applied,
+        cut_short: mark.cut_short,
         lost,
         failed: None,
         first_frame: false,
@@ -163,6 +164,8 @@ struct Receiver {
     state: State,
     generation: u64,
     applied: Lsn,
+    /// Single values of the index are newer than its mark.
+    cut_short: bool,
     lost: Option<String>,
     failed: Option<String>,
     /// The next frame is the first of a whole log: its head counts.
@@ -174,7 +177,7 @@ impl Receiver {
     fn begin_anew(&mut self, why: &str) {
         self.lost.get_or_insert_with(|| why.to_owned());
         self.state = State::new(self.limits);
-        (self.generation, self.applied) = (0, Lsn::NONE);
+        (self.generation, self.applied, self.cut_short) = (0, Lsn::NONE, false);
         let anew = self.place.set_aside().and_then(|()| self.place.open());
         match anew {
             Ok(index) => {
@@ -226,6 +229,9 @@ impl Replay for Receiver {
         let mut moved = Moved::new(frame.records().next().map(|record| record.loc.segment));
         for (lsn, bytes) in frame.entries() {
             let mut entry: Entry = codec::decode(bytes).map_err(|error| error.to_string())?;
+            if self.cut_short && self.state.is_other_boot(&entry) {
+                return Err("a checkpoint was cut short after a reboot: its deadlines may be of either boot".to_owned());
+            }
             moved.mend(&mut entry, || frame.records().map(|record| (record.id, record.loc)).collect());
             let (reader, failed) = (&self.reader, &mut self.failed);
             self.state.apply(&entry, lsn, &mut |topic, block| load(&**reader, topic, block, failed));
@@ -277,7 +283,7 @@ impl Moved {
         let Some(segment) = self.segment else { return };
         let rows: Vec<&mut RowDisk> = match entry {
             Entry::Published { rows, .. } => rows.iter_mut().collect(),
-            Entry::Rewritten { rows, .. } => rows.iter_mut().map(|(_, _, row)| row).collect(),
+            Entry::Rewritten { rows, .. } => rows.iter_mut().map(|kept| &mut kept.row).collect(),
             _ => return,
         };
         for row in rows {

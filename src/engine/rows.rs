@@ -247,6 +247,12 @@ impl Rows {
         }
     }
 
+    /// Whether the message at `offset` is known to be given up, whatever else is known of it.
+    pub fn is_gone(&self, offset: u64) -> bool {
+        let cell = self.blocks.get(&block_of(offset)).and_then(|block| block.cell(place_in_block(offset)));
+        matches!(cell, Some(Cell::Row { gone: true, .. } | Cell::UnknownGone))
+    }
+
     /// Puts the message at `offset` there; the tail moves past it.
     pub fn put(&mut self, offset: u64, row: Row, gone: bool) {
         let block = block_of(offset);
@@ -263,11 +269,11 @@ impl Rows {
         self.tail = self.tail.max(tail);
     }
 
-    /// Marks `offset` as given up. False if it was already, or nothing is there.
-    pub fn mark_gone(&mut self, offset: u64) -> bool {
+    /// Marks `offset` as given up.
+    pub fn mark_gone(&mut self, offset: u64) {
         let block = block_of(offset);
         if block < self.floor_block || offset >= self.tail {
-            return false;
+            return;
         }
         let place = place_in_block(offset);
         let cells = Arc::make_mut(self.blocks.entry(block).or_default());
@@ -276,10 +282,9 @@ impl Rows {
             Some(Cell::Unknown) | None => Some(Cell::UnknownGone),
             Some(Cell::Row { gone: true, .. } | Cell::UnknownGone | Cell::Absent) => None,
         };
-        let Some(cell) = changed else { return false };
+        let Some(cell) = changed else { return };
         cells.set(place, cell);
         self.dirty.insert(block);
-        true
     }
 
     /// Takes in a block that was loaded from the index.

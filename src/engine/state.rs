@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::engine::entry::{
-    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RowDisk, Sums, TopicDisk, TopicNo,
+    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk, TopicNo,
 };
 use crate::engine::group_state::{GroupState, Pending};
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
 use crate::log::Epoch;
-use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
+use crate::model::{AccessId, GroupRef, Lsn, Ordering, Start, TopicRef};
 
 /// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
 pub type Loader<'a> = &'a mut dyn FnMut(TopicNo, u64) -> Option<BlockDisk>;
@@ -115,7 +115,7 @@ impl State {
             Entry::TopicPut(disk) => self.apply_topic_put(disk),
             Entry::TopicDeleted { topic } => self.apply_topic_deleted(*topic),
             Entry::GroupPut(disk) => self.apply_group_put(disk),
-            Entry::GroupDeleted { group } => self.apply_group_deleted(*group),
+            Entry::GroupDeleted { group, leaves_ghost } => self.apply_group_deleted(*group, *leaves_ghost),
             Entry::Published { topic, first_offset, before, rows } => {
                 self.apply_published(*topic, *first_offset, *before, rows, lsn);
             }
@@ -140,7 +140,7 @@ impl State {
             }
             Entry::Returned { group, items } => {
                 for item in items {
-                    self.apply_returned(*group, item.offset, item.until, lsn);
+                    self.apply_returned(*group, item.offset, item.until);
                 }
             }
             Entry::Placed { group, progress, pending } => {
@@ -158,7 +158,7 @@ impl State {
                     }
                 }
                 self.drop_taken_delayed(state_topic(&self.groups, *group));
-                self.recount_group(*group, loader);
+                self.recount_group(*group);
             }
             Entry::Progressed { group, progress } => self.apply_progress(*group, *progress),
             Entry::Trimmed { topic, head, plain } => self.apply_trimmed(*topic, *head, *plain),
@@ -167,7 +167,7 @@ impl State {
                     self.apply_gone(*topic, *item, *leased_too);
                 }
             }
-            Entry::Moved { from_group, from_topic, from_offset, to_topic, to_offset, before, row } => {
+            Entry::Moved { from_group, from_topic, from_offset, from_before, to_topic, to_offset, before, row } => {
                 self.apply_moved_in(*to_topic, *to_offset, *before, row);
                 match from_group {
                     Some(group) => {
@@ -176,7 +176,8 @@ impl State {
                         }
                     }
                     None => {
-                        let item = GoneDisk { offset: *from_offset, body_bytes: row.body_bytes, delayed: false };
+                        let (offset, before, body_bytes) = (*from_offset, *from_before, row.body_bytes);
+                        let item = GoneDisk { offset, before, body_bytes, delayed: false };
                         self.apply_gone(*from_topic, item, true);
                     }
                 }
@@ -215,9 +216,16 @@ impl State {
                 state.plain = *plain;
                 state.last_id = *last_id;
                 state.foreign = *foreign;
+                // What was given up before is not said again: gaps in the rows that follow tell.
+                state.has_gone = true;
                 self.last_id = self.last_id.max(*last_id);
             }
         }
+    }
+
+    /// Whether boot times that follow count from another boot.
+    pub fn is_other_boot(&self, entry: &Entry) -> bool {
+        matches!(entry, Entry::Epoch { boot_id, .. } if *boot_id != self.boot_id)
     }
 
     fn apply_epoch(&mut self, boot_id: u128, boot: u64) {
@@ -275,11 +283,10 @@ impl State {
         self.groups.insert(disk.no, fresh);
     }
 
-    fn apply_group_deleted(&mut self, no: GroupNo) {
+    fn apply_group_deleted(&mut self, no: GroupNo, leaves_ghost: bool) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let topic_no = group.disk.topic;
-        let last = self.topics.get(&topic_no).is_some_and(|topic| topic.groups.len() == 1 && !topic.keeps_settled());
-        if last && !group.disk.ghost {
+        if leaves_ghost {
             group.disk.ghost = true;
             group.dirty = true;
             let all: Vec<u64> = group.pendings().map(|(offset, _)| offset).collect();
@@ -323,7 +330,7 @@ impl State {
                 self.idempotency_keys += topic.idempotency.len() - before;
             }
             if row.key != 0 && topic.compacts() {
-                topic.keys.insert(row.key, GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 });
+                topic.keys.insert(row.key, GoneDisk::new(offset, &row));
             }
             topic.last_id = topic.last_id.max(disk.id);
             self.last_id = self.last_id.max(disk.id);
@@ -361,7 +368,8 @@ impl State {
                 (pending.attempt, pending.lease, pending.handle) = (*attempt, *lease, *handle);
             }
             pending.state = *state;
-            pending.said_at = lsn;
+            // That it is superseded is not said by this.
+            pending.said_at = if pending.superseded { pending.said_at } else { lsn };
             group.set(*offset, pending);
         }
     }
@@ -371,10 +379,7 @@ impl State {
         let Some(topic) = self.topics.get(&group.disk.topic) else { return };
         let old = std::mem::replace(&mut group.progress, progress);
         group.dirty = true;
-        if progress.cursor > old.cursor && !topic.gone.is_empty() {
-            let passed = gone_between(topic, old.cursor, progress.cursor);
-            group.gone_ahead = group.gone_ahead.since(passed);
-        }
+        group.gone_ahead = group.gone_ahead.since(topic.gone.between(old.plain, progress.plain));
         if progress.due != old.due {
             let (first, upto) = (group.first_delayed(), progress.due);
             for (due, offset) in topic.delayed.after(old.due).take_while(|at| *at <= upto) {
@@ -389,7 +394,7 @@ impl State {
         }
     }
 
-    fn apply_returned(&mut self, no: GroupNo, offset: u64, until: u64, lsn: Lsn) {
+    fn apply_returned(&mut self, no: GroupNo, offset: u64, until: u64) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(mut pending) = group.pending(offset).cloned() else { return };
         if pending.superseded {
@@ -397,18 +402,11 @@ impl State {
             return;
         }
         pending.state = if until == 0 { PendingState::Ready } else { PendingState::Waiting { until } };
-        pending.said_at = lsn;
         group.set(offset, pending);
     }
 
     fn apply_trimmed(&mut self, no: TopicNo, head: u64, plain: Sums) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        // Counted while the old head still says what is above it.
-        let passed: Vec<(GroupNo, Sums)> = topic
-            .groups
-            .iter()
-            .filter_map(|no| Some((*no, gone_between(topic, self.groups.get(no)?.progress.cursor, head))))
-            .collect();
         // A checkpoint that was cut short may know the new head and not what follows from it for the groups.
         if head > topic.head {
             topic.head = head;
@@ -419,27 +417,21 @@ impl State {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
         }
         topic.keys.retain(|_, newest| newest.offset >= head);
-        for (group, passed) in passed {
-            let Some(group) = self.groups.get_mut(&group) else { continue };
+        for group in &topic.groups {
+            let Some(group) = self.groups.get_mut(group) else { continue };
             let below: Vec<u64> =
                 group.pendings().map(|(offset, _)| offset).take_while(|offset| *offset < head).collect();
             for offset in below {
                 group.settle(offset);
             }
             if group.progress.cursor < head {
-                group.gone_ahead = group.gone_ahead.since(passed);
+                group.gone_ahead = group.gone_ahead.since(topic.gone.between(group.progress.plain, plain));
                 group.progress.cursor = head;
                 group.progress.plain = plain;
                 group.dirty = true;
             }
         }
-        topic.gone = topic.gone.split_off(&block_of(head));
-        if topic.gone.contains_key(&block_of(head)) {
-            // Of the block that the head lies in, only what is above it counts.
-            topic.gone.remove(&block_of(head));
-            let gone = gone_rows(topic, head, (block_of(head) + 1) * BLOCK_ROWS);
-            topic.gone.insert(block_of(head), gone);
-        }
+        topic.gone.forget_below(topic.head_plain);
     }
 
     fn apply_gone(&mut self, no: TopicNo, item: GoneDisk, leased_too: bool) {
@@ -449,15 +441,14 @@ impl State {
             return;
         }
         topic.dirty = true;
-        // A checkpoint that was cut short may know that it is gone, and not what follows for the groups.
-        let new = topic.rows.mark_gone(offset);
+        topic.rows.mark_gone(offset);
+        let this = Sums { count: 1, bytes: u64::from(item.body_bytes) };
         if item.delayed {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
-        } else if new {
-            let gone = topic.gone.entry(block_of(offset)).or_default();
-            gone.count += 1;
-            gone.bytes += u64::from(item.body_bytes);
+        } else {
+            topic.has_gone = true;
         }
+        let new = !item.delayed && topic.gone.add(item.before, item.before.plus(this));
         for group in topic.groups.clone() {
             let Some(group) = self.groups.get_mut(&group) else { continue };
             match group.pending(offset).map(|pending| pending.state) {
@@ -470,32 +461,25 @@ impl State {
                 Some(_) => {
                     group.settle(offset);
                 }
-                None if new && offset >= group.progress.cursor && !item.delayed => {
-                    group.gone_ahead.count += 1;
-                    group.gone_ahead.bytes += u64::from(item.body_bytes);
-                }
                 None => {}
+            }
+            if new && item.before.count >= group.progress.plain.count {
+                group.gone_ahead = group.gone_ahead.plus(this);
             }
         }
     }
 
-    fn apply_rewritten(&mut self, no: TopicNo, rows: &[(u64, Sums, RowDisk)]) {
+    fn apply_rewritten(&mut self, no: TopicNo, rows: &[RewrittenDisk]) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        for (offset, before, disk) in rows {
-            let row = Row::from_disk(disk, *before);
+        for RewrittenDisk { offset, before, untaken, gone, row } in rows {
+            let row = Row::from_disk(row, *before);
             for group in &topic.groups {
                 if let Some(group) = self.groups.get_mut(group) {
                     group.relocate(*offset, &row);
                 }
             }
-            let gone = matches!(topic.rows.get(*offset), Found::Gone(_));
-            // A delayed message that a rebuild finds only here is untaken by somebody, or it were not live.
-            let untaken = row.due != 0
-                && !topic
-                    .groups
-                    .iter()
-                    .any(|group| self.groups.get(group).is_some_and(|group| group.pending(*offset).is_some()));
-            if untaken && !gone && *offset >= topic.head {
+            let gone = *gone || topic.rows.is_gone(*offset);
+            if *untaken && !gone && *offset >= topic.head {
                 topic.delayed.insert(*offset, row.due, row.body_bytes);
             }
             topic.rows.put(*offset, row, gone);
@@ -561,42 +545,42 @@ impl State {
         }
         let groups: Vec<GroupNo> = self.groups.keys().copied().collect();
         for no in groups {
-            self.recount_group(no, loader);
+            self.recount_group(no);
         }
     }
 
     fn recount_topic(&mut self, no: TopicNo, loader: Loader<'_>) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
         topic.visible = topic.tail();
-        if !topic.compacts() && topic.gone.is_empty() {
+        if !topic.compacts() && !topic.has_gone {
             return;
         }
         let compacts = topic.compacts();
         topic.gone.clear();
         topic.keys.clear();
+        let mut known = topic.head_plain;
         for block in block_of(topic.head)..topic.tail().div_ceil(BLOCK_ROWS) {
             load_block(topic, block, loader);
             let first = block * BLOCK_ROWS;
             for offset in first.max(topic.head)..(first + BLOCK_ROWS).min(topic.tail()) {
-                match topic.rows.get(offset) {
-                    Found::Row(row) if row.key != 0 && row.moved_at == 0 && compacts => {
-                        let newest = GoneDisk { offset, body_bytes: row.body_bytes, delayed: row.due != 0 };
-                        topic.keys.insert(row.key, newest);
-                    }
-                    Found::Gone(row) if row.due == 0 => {
-                        let gone = topic.gone.entry(block).or_default();
-                        gone.count += 1;
-                        gone.bytes += u64::from(row.body_bytes);
-                    }
-                    _ => {}
+                let Found::Row(row) = topic.rows.get(offset) else { continue };
+                if row.key != 0 && row.moved_at == 0 && compacts {
+                    topic.keys.insert(row.key, GoneDisk::new(offset, row));
                 }
+                topic.gone.add(known, row.before);
+                known = row.after();
             }
             topic.rows.evict(block);
         }
+        topic.gone.add(known, topic.plain);
+        let floor = plain_floor(topic, &self.groups);
+        topic.gone.forget_below(floor);
+        topic.dirty |= topic.gone.is_empty() && topic.has_gone;
+        topic.has_gone = !topic.gone.is_empty();
     }
 
     /// Makes the derived counts of one group right.
-    pub fn recount_group(&mut self, no: GroupNo, loader: Loader<'_>) {
+    pub fn recount_group(&mut self, no: GroupNo) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
         let first = group.first_delayed();
@@ -609,16 +593,7 @@ impl State {
                 group.due_untaken += u64::from(due <= self.matured_to);
             }
         }
-        let cursor = group.progress.cursor;
-        if !topic.gone.is_empty() {
-            load_block(topic, block_of(cursor), loader);
-        }
-        group.gone_ahead = gone_from(topic, cursor);
-    }
-
-    /// Sums of the messages from `cursor` on that were given up one by one. Its block is in memory.
-    pub fn gone_ahead(&self, topic: &TopicState, cursor: u64) -> Sums {
-        gone_from(topic, cursor)
+        group.gone_ahead = topic.gone.beyond(group.progress.plain);
     }
 
     /// What the head of a segment says: the catalog and where everything stands, so that the log can
@@ -654,13 +629,16 @@ impl State {
     /// During a rebuild a pending message may be told of before its record is; one whose record never
     /// came was settled by something that is not in the log any more.
     pub fn drop_placeholders(&mut self) {
+        let topics = &self.topics;
         for group in self.groups.values_mut() {
             let unknown: Vec<u64> =
                 group.pendings().filter(|(_, pending)| pending.row.id == 0).map(|(offset, _)| offset).collect();
             for offset in unknown {
                 group.settle(offset);
             }
-            group.free_first_of_keys();
+            if topics.get(&group.disk.topic).is_some_and(|topic| topic.settings.ordering == Ordering::PerKey) {
+                group.line_up_keys();
+            }
         }
     }
 
@@ -754,43 +732,11 @@ fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<R
     }
 }
 
-fn gone_from(topic: &TopicState, cursor: u64) -> Sums {
-    let before = gone_between(topic, block_of(cursor) * BLOCK_ROWS, cursor);
-    topic.gone_from_block(block_of(cursor)).since(before)
-}
-
-/// Sums of the messages given up one by one in `from..to`, as far as their blocks are in memory.
-fn gone_between(topic: &TopicState, from: u64, to: u64) -> Sums {
-    let mut sums = Sums::default();
-    if topic.gone.is_empty() || from >= to {
-        return sums;
-    }
-    for (block, gone) in topic.gone.range(block_of(from)..=block_of(to - 1)) {
-        let start = block * BLOCK_ROWS;
-        if start >= from.max(topic.head) && start + BLOCK_ROWS <= to {
-            sums.count += gone.count;
-            sums.bytes += gone.bytes;
-            continue;
-        }
-        let part = gone_rows(topic, start.max(from), (start + BLOCK_ROWS).min(to));
-        sums.count += part.count;
-        sums.bytes += part.bytes;
-    }
-    sums
-}
-
-/// Sums of the given-up messages in `from..to` that are in memory, those below the head left out.
-fn gone_rows(topic: &TopicState, from: u64, to: u64) -> Sums {
-    let mut sums = Sums::default();
-    for offset in from.max(topic.head)..to.min(topic.tail()) {
-        if let Found::Gone(row) = topic.rows.get(offset)
-            && row.due == 0
-        {
-            sums.count += 1;
-            sums.bytes += u64::from(row.body_bytes);
-        }
-    }
-    sums
+/// The topic's sums below the lowest place that any group may still come to.
+pub fn plain_floor(topic: &TopicState, groups: &BTreeMap<GroupNo, GroupState>) -> Sums {
+    let stands = topic.groups.iter().filter_map(|group| groups.get(group)).map(|group| group.progress.plain);
+    let lowest = stands.min_by_key(|plain| plain.count).filter(|_| !topic.keeps_settled());
+    lowest.filter(|lowest| lowest.count > topic.head_plain.count).unwrap_or(topic.head_plain)
 }
 
 /// Takes a delayed message away from everybody who has not taken it.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::engine::entry::{GoneDisk, GroupNo, IdempotencyDisk, Sums, TopicDisk};
+use crate::engine::gone::Gone;
 use crate::engine::rows::{BLOCK_ROWS, Rows};
 use crate::model::{
     AccountName, Compaction, Lsn, Millis, NameError, Settled, Topic, TopicId, TopicName, TopicSettings,
@@ -175,8 +176,10 @@ pub struct TopicState {
     pub idempotency: Idempotency,
     /// Newest message of each key, with compaction.
     pub keys: HashMap<u128, GoneDisk>,
-    /// Per block: messages without delay that were given up one by one.
-    pub gone: BTreeMap<u64, Sums>,
+    /// Messages without delay that were given up one by one.
+    pub gone: Gone,
+    /// Some were, as the index or the log says: which ones, a look at all rows tells.
+    pub has_gone: bool,
     /// Messages were moved here: ids do not rise with offsets, records lie anywhere.
     pub foreign: bool,
     pub last_id: u128,
@@ -202,7 +205,8 @@ impl TopicState {
             delayed: Delayed::default(),
             idempotency: Idempotency::default(),
             keys: HashMap::new(),
-            gone: BTreeMap::new(),
+            gone: Gone::default(),
+            has_gone: false,
             foreign: false,
             last_id: 0,
             groups: Vec::new(),
@@ -233,13 +237,5 @@ impl TopicState {
 
     pub fn keeps_settled(&self) -> bool {
         self.settings.retention.settled == Settled::Keep
-    }
-
-    /// Messages given up one by one, from block `from` on (without delay).
-    pub fn gone_from_block(&self, from: u64) -> Sums {
-        self.gone.range(from..).fold(Sums::default(), |sum, (_, gone)| Sums {
-            count: sum.count + gone.count,
-            bytes: sum.bytes + gone.bytes,
-        })
     }
 }

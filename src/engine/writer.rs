@@ -667,6 +667,7 @@ impl Writer {
             self.stamp_at = self.boot + STAMP_MS;
             if self.log.fits(0) {
                 self.log.write(self.meta())?;
+                self.state.boot = self.boot;
             }
         }
         if self.stopping.is_some() && !self.checkpoint_running && !self.changed {

@@ -214,7 +214,12 @@ impl World {
             self.died(of, group, *at, mark)?;
         }
         let copy = Copy { id, mark, ready_at, delayed, gone: Tri::No, origin };
-        self.topics.get_mut(topic).expect("just seen").copies.insert(offset, copy);
+        let model = self.topics.get_mut(topic).expect("just seen");
+        model.copies.insert(offset, copy);
+        // A redriven message may lie there unseen while a group seeks past it.
+        for group in model.groups.values_mut().filter(|group| group.seek != Tri::No && offset < group.sought) {
+            group.standing(offset).settled = group.seek;
+        }
         Ok(())
     }
 
@@ -446,7 +451,7 @@ impl World {
         self.sure_before(when.turn);
         let Some(model) = self.topics.get_mut(topic) else { return };
         let Some(group) = model.groups.get_mut(group) else { return };
-        group.seek = Tri::Yes;
+        (group.seek, group.sought) = (Tri::Yes, to);
         group.moved = true;
         let (from, max) = (group.from, group.attempts_max.unwrap_or(u32::MAX));
         for (offset, copy) in &model.copies {
@@ -517,9 +522,9 @@ impl World {
                     }
                 }
             }
-            Asked::Seek { topic, group, .. } => {
+            Asked::Seek { topic, group, to } => {
                 if let Some(group) = self.group(topic, group) {
-                    group.seek = Tri::Maybe;
+                    (group.seek, group.sought) = (Tri::Maybe, group.sought.max(*to));
                     group.moved = true;
                     let max = group.attempts_max.unwrap_or(u32::MAX);
                     for standing in group.standings.values_mut() {

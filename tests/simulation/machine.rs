@@ -141,6 +141,10 @@ impl Machine {
     }
 
     pub fn turn(&mut self) -> Result<(), Dead> {
+        // Reads may be what the power failed at: a writer that writes nothing would go on without.
+        if !self.disk.has_power() {
+            return Err(Dead("the power is off".to_owned()));
+        }
         self.turns += 1;
         let rig = self.rig.as_mut().expect("the engine runs");
         rig.turn().map_err(|fatal| Dead(fatal.to_string()))

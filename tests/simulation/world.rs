@@ -93,6 +93,8 @@ pub struct GroupModel {
     pub unseen_acks: bool,
     pub cursor: u64,
     pub seek: Tri,
+    /// Where the last seek that was answered went.
+    pub sought: u64,
     /// It was moved at some time: what had been settled may come again.
     pub moved: bool,
 }
