@@ -139,7 +139,7 @@ fn refusals_and_wrong_usage_have_their_exit_codes() {
     server.run(&["topic", "create"]).ended(2);
     server.run(&["topic", "create", "t", "--delay", "5"]).ended(2);
     server.run(&["publish", "t", "x", "--lines"]).ended(2);
-    server.run(&["topic", "list", "--server", "https://localhost"]).ended(2);
+    server.run(&["topic", "list", "--server", "ftp://localhost"]).ended(2);
     // Port 1 is nobody's; binding port 0 and closing it would leave a port that somebody else may take.
     let nobody = run(&["topic", "list", "--server", "http://127.0.0.1:1"]);
     assert!(nobody.code == 4 && nobody.said.contains("cannot reach http://127.0.0.1:1"), "{nobody:?}");
