@@ -415,3 +415,46 @@ fn the_real_disk_holds_a_log_as_well() {
     }
     assert!(RealDisk.list(&home.path().join("log")).unwrap().len() > 5);
 }
+
+/// Rolls and drops this many times; answers the names of the segments that went.
+fn drop_many(log: &mut Log, clock: &Arc<ManualClock>, many: u64) -> Vec<String> {
+    let mut dropped = Vec::new();
+    for tag in 0..many {
+        append(log, clock, tag, 200);
+        dropped.push(log.segments()[0].file.clone());
+        roll(log, clock);
+        log.drop_front(log.active_segment());
+    }
+    append(log, clock, many, 200);
+    log.sync().unwrap();
+    dropped
+}
+
+#[test]
+fn however_much_is_dropped_at_once_a_copy_under_way_finds_it() {
+    let (disk, clock) = (new_disk(1), clock());
+    let mut options = options();
+    (options.drop_keep, options.drop_keep_bytes) = (Duration::from_secs(600), 2 * SEGMENT_BYTES);
+    options.drop_keep_min = Duration::from_secs(30);
+    let (mut log, _) = try_open(&disk, &clock, options.clone(), None, &mut Mirror::default()).unwrap();
+    let dropped = drop_many(&mut log, &clock, 20);
+    let there = |disk: &windlass::disk::sim::SimDisk| {
+        dropped.iter().filter(|name| disk.exists(&log_dir().join(name)).unwrap()).count()
+    };
+    for _ in 0..29 {
+        keep(&log, clock.boot());
+        assert_eq!(there(&disk), 20, "none is younger than half a minute");
+        clock.advance(Duration::from_secs(1));
+    }
+    clock.advance(Duration::from_secs(2));
+    keep(&log, clock.boot());
+    assert_eq!(there(&disk), 2, "then no more stay than their bytes allow");
+
+    // A life that ends early must not let them pile up: what an earlier life dropped, no copy begun in this
+    // one needs.
+    drop_many(&mut log, &clock, 5);
+    drop(log);
+    let (log, _) = try_open(&disk, &clock, options, None, &mut Mirror::default()).unwrap();
+    keep(&log, clock.boot());
+    assert!(log.space_state().dropped_bytes <= 2 * SEGMENT_BYTES, "{:?}", log.space_state());
+}

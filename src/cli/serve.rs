@@ -59,6 +59,7 @@ pub(super) fn local_options(config: &Config) -> LocalOptions {
         log: Options {
             drop_keep: config.log.drop_keep,
             drop_keep_bytes: config.log.drop_keep_bytes,
+            drop_keep_min: config.log.drop_keep_min,
             strictness,
             ..Options::with_segment_bytes(config.log.segment_bytes)
         },

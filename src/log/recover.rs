@@ -15,7 +15,7 @@ use crate::disk::Disk;
 use crate::log::error::opening;
 use crate::log::files::{Segment, Shared, segment_name, spare_name};
 use crate::log::format::{FrameKind, Seed, record_bytes, u32_of};
-use crate::log::keeper::{Pool, is_no_space};
+use crate::log::keeper::{Dropping, Pool, is_no_space};
 use crate::log::plan::{Directory, Plan, Rules, damaged, head_epoch, load, load_header, walk};
 use crate::log::scan::{Frame, Frames};
 use crate::log::{CleanMark, Epoch, Loc, Log, OpenError, Options, Place};
@@ -367,7 +367,7 @@ impl Recovery<'_> {
             if loaded.is_short() && self.rules.place == Place::Original {
                 return Err(damaged(first, loaded.bytes.len(), "the file is shorter than it was made"));
             }
-            let used = walk(&loaded, next, |frame| self.replay_new(first, frame))?;
+            let used = walk(&loaded, next, self.rules.place, |frame| self.replay_new(first, frame))?;
             self.add_segment(first, loaded.header.seed(), loaded.header.file_bytes, used as u64);
         }
         let (first, (end, _)) = (plan.last.header.first, self.first_unproven(plan));
@@ -444,7 +444,7 @@ impl Recovery<'_> {
         for first in directory.segments.iter().filter(|first| **first < first_kept) {
             // Nothing reads it again, so its salt does not matter.
             self.add_segment(*first, Seed::new(0), 0, 0);
-            pool.drop_segment(*first, self.opening.options.segment_bytes);
+            pool.drop_segment(*first, self.opening.options.segment_bytes, Dropping::EarlierLife);
         }
         let unfit = directory.spares.iter().filter(|number| pool.unfit.contains(number));
         let mut doomed: Vec<PathBuf> = unfit.map(|number| self.dir.join(spare_name(*number))).collect();
