@@ -9,6 +9,7 @@ use crate::codec;
 use crate::disk::Disk;
 use crate::engine::checkpoint;
 use crate::engine::entry::{Entry, RowDisk};
+use crate::engine::placing::Staged;
 use crate::engine::rows::BlockDisk;
 use crate::engine::state::State;
 use crate::engine::writer::{Writer, WriterOptions};
@@ -190,6 +191,7 @@ impl Receiver {
 
     fn recount(&mut self) -> Result<(), String> {
         self.state.matured_to = self.state.now;
+        self.state.staged = Staged::default();
         let (reader, failed) = (&self.reader, &mut self.failed);
         self.state.recount(&mut |topic, block| load(&**reader, topic, block, failed));
         self.state.drop_placeholders();
@@ -241,7 +243,7 @@ impl Replay for Receiver {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        if self.state.dirty_blocks() >= REBUILD_BLOCKS {
+        if self.state.dirty_blocks() >= REBUILD_BLOCKS && !self.state.staged.is_open() {
             let upto = frame.entries().map(|(lsn, _)| lsn).last().unwrap_or(self.applied).max(self.applied);
             self.generation += 1;
             store(&mut *self.index, &mut self.state, self.generation, upto).map_err(|error| error.to_string())?;
