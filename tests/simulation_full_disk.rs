@@ -36,7 +36,7 @@ fn filled(seed: u64) -> (Machine, usize) {
             }
         }
         machine.advance(1);
-        while machine.run_job(0) {}
+        while machine.run_job(0).is_some() {}
         let _ = machine.keep().unwrap();
     }
     panic!("the disk never filled");

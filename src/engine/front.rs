@@ -202,12 +202,10 @@ impl Writer {
         let segments = self.log.segments();
         let (Some(first), Some(second)) = (segments.first(), segments.get(1)) else { return };
         let total: u64 = segments.iter().map(|segment| segment.file_bytes).sum();
-        if total <= SLACK_SEGMENTS * first.file_bytes.max(second.file_bytes)
-            || self.checkpoint_lsn.next() < second.first
-        {
-            return;
-        }
-        if total <= 2 * self.live_bytes() + SLACK_SEGMENTS * first.file_bytes.max(second.file_bytes) {
+        // On a full disk they are minded.
+        let slack_segments = if self.log.space_state().no_space { 0 } else { SLACK_SEGMENTS };
+        let slack = slack_segments * first.file_bytes.max(second.file_bytes);
+        if total <= slack || self.checkpoint_lsn.next() < second.first || total <= 2 * self.live_bytes() + slack {
             return;
         }
         let first_topic = self.state.topics.keys().next().copied().unwrap_or(0);

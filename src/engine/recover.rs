@@ -14,7 +14,7 @@ use crate::engine::rows::BlockDisk;
 use crate::engine::state::State;
 use crate::engine::writer::{Writer, WriterOptions};
 use crate::engine::{Limits, TornTail};
-use crate::index::{Index, IndexError, IndexReader, Mark};
+use crate::index::{Index, IndexError, IndexReader, Mark, Stopgap};
 use crate::log::{
     Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, RecoveryReport,
     Replay, ReplayFrame, ReplayStart, read_mark,
@@ -96,9 +96,16 @@ pub fn recover(source: &Source) -> Result<Recovered, RecoverError> {
             other => return other,
         }
     }
-    source.place.set_aside()?;
-    let index = source.place.open()?;
-    with_index(source, index, State::new(source.limits), Mark::default(), lost)
+    let anew = source.place.set_aside().and_then(|()| source.place.open()).map_err(|error| error.to_string());
+    let why = match anew {
+        Ok(index) => match with_index(source, index, State::new(source.limits), Mark::default(), lost.clone()) {
+            Err(RecoverError::Log(OpenError::Replay { why, .. })) => why,
+            other => return other,
+        },
+        Err(why) => why,
+    };
+    tracing::error!(why, "no index could be made: until one can, it is in memory");
+    with_index(source, Box::new(Stopgap::default()), State::new(source.limits), Mark::default(), lost)
 }
 
 fn open_index(source: &Source) -> Result<(Box<dyn Index>, State, Mark), IndexError> {

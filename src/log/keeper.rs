@@ -17,6 +17,8 @@ use crate::model::{Lsn, Millis};
 /// Recycled segments that are kept beyond the spares wanted. Without them the spares would be full, of
 /// freshly zeroed files, whenever a dropped segment's time has passed, and nothing ever recycled.
 const RECYCLED_EXTRA_MAX: usize = 4;
+/// Of the reserve, spares that only a start takes: without one it could not even accept acks.
+const START_SPARES: usize = 1;
 /// Bytes zeroed in one step.
 const FILL_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -75,8 +77,13 @@ impl Pool {
     pub(crate) fn available(&self, urgency: Urgency, reserve: usize) -> bool {
         match urgency {
             Urgency::Ordinary => self.spares.len() > reserve,
-            Urgency::Essential => !self.spares.is_empty(),
+            Urgency::Essential => self.spares.len() > START_SPARES.min(reserve),
         }
+    }
+
+    /// For a start on a full disk: also the one that everybody else leaves.
+    pub(crate) fn take_last(&mut self) -> Option<u64> {
+        self.spares.pop()
     }
 
     pub(crate) fn drop_segment(&mut self, first: Lsn, file_bytes: u64, during: Dropping) {

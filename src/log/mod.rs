@@ -86,7 +86,7 @@ pub struct Options {
     pub frame_bytes_max: u64,
     /// Segments kept ready for everybody. A few recycled ones may come on top.
     pub spares: usize,
-    /// Further ones for [`Urgency::Essential`] only.
+    /// Further ones for [`Urgency::Essential`] only; the last of them is left to the next start.
     pub reserve: usize,
     /// How long a dropped segment stays for the sake of copies being taken.
     pub drop_keep: Duration,
@@ -119,7 +119,7 @@ impl Default for Options {
             segment_bytes,
             frame_bytes_max: segment_bytes / 4,
             spares: 1,
-            reserve: 2,
+            reserve: 3,
             drop_keep: Duration::from_secs(600),
             drop_keep_bytes: 1024 * 1024 * 1024,
             drop_keep_min: Duration::from_secs(30),

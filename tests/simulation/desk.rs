@@ -155,7 +155,7 @@ fn go_on(machine: &mut Machine, steps: u64) {
     for _ in 0..steps {
         machine.advance(100);
         machine.turn().unwrap();
-        while machine.run_job(0) {
+        while machine.run_job(0).is_some() {
             machine.turn().unwrap();
         }
         while !matches!(machine.keep().unwrap(), Step::Idle | Step::NoSpace) {}

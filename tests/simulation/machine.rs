@@ -152,18 +152,17 @@ impl Machine {
         rig.turn().map_err(|fatal| Dead(fatal.to_string()))
     }
 
-    pub fn run_job(&mut self, pick: u64) -> bool {
+    /// First lsns of the segments of the log.
+    pub fn segments(&self) -> Vec<u64> {
+        self.rig.as_ref().map_or_else(Vec::new, Rig::segments)
+    }
+
+    pub fn run_job(&mut self, pick: u64) -> Option<&'static str> {
         let name = self.rig.as_mut().expect("the engine runs").run_job(pick);
         if let Some(name) = name {
             self.say(|| format!("  job: {name}"));
         }
-        name.is_some()
-    }
-
-    /// Runs the job that comes first if it has this name.
-    pub fn run_job_if(&mut self, name: &str) -> bool {
-        let rig = self.rig.as_mut().expect("the engine runs");
-        rig.first_job() == Some(name) && self.run_job(0)
+        name
     }
 
     pub fn keep(&mut self) -> Result<windlass::log::Step, Dead> {
