@@ -14,6 +14,7 @@ use log_rig::{
     push_at, roll, stop, try_open,
 };
 use windlass::clock::{Clock, ManualClock};
+use windlass::disk::sim::Fault;
 use windlass::disk::{Disk, RealDisk};
 use windlass::log::{
     FrameKind, Known, Log, OpenError, Opening, Place, ReadError, ReplayStart, RollError, Room, Step, Urgency, check,
@@ -227,6 +228,7 @@ fn a_full_disk_stops_publishes_first_and_gives_way_when_space_returns() {
             Room::Fits => {
                 push(log, 1, 9_000);
                 log.write(meta(&clock)).unwrap();
+                log.sync().unwrap();
             }
             Room::NeedsRoll => log.roll(&head_of(log.last_lsn().get()), urgency).unwrap(),
             Room::Full => break,
@@ -236,7 +238,7 @@ fn a_full_disk_stops_publishes_first_and_gives_way_when_space_returns() {
     fill(&mut log, Urgency::Ordinary);
     assert_eq!(log.prepare_spares(clock.boot()).unwrap(), Step::NoSpace);
     let state = log.space_state();
-    assert!(state.no_space && state.spares == 2, "{state:?}");
+    assert!(state.no_space && state.spares == 3, "{state:?}");
     let before = log.last_lsn();
     // Acks still have the reserve.
     assert_ne!(log.room(100, Urgency::Essential), Room::Full);
@@ -244,10 +246,15 @@ fn a_full_disk_stops_publishes_first_and_gives_way_when_space_returns() {
     assert!(log.last_lsn() > before);
     assert!(matches!(log.roll(&[], Urgency::Essential), Err(RollError::NoSpare)));
     log.sync().unwrap();
-    // A start on the full disk fails without harm, and works when there is space again.
-    let mut mirror = Mirror::default();
-    let refused = try_open(&disk.kill(), &clock, options(), None, &mut mirror);
+    // One spare is left to a start; then there is none, and a start fails without harm.
+    let full = disk.kill();
+    let (started, ..) = open(&full, &clock);
+    assert_eq!(started.last_lsn(), log.last_lsn());
+    drop(started);
+    let refused = try_open(&full.kill(), &clock, options(), None, &mut Mirror::default());
     assert!(matches!(refused, Err(OpenError::NoSpace { .. })));
+    full.set_capacity(u64::MAX);
+    assert_eq!(open(&full.kill(), &clock).0.last_lsn(), log.last_lsn());
     disk.set_capacity(u64::MAX);
     keep(&log, clock.boot());
     assert!(!log.space_state().no_space);
@@ -414,4 +421,71 @@ fn the_real_disk_holds_a_log_as_well() {
         }
     }
     assert!(RealDisk.list(&home.path().join("log")).unwrap().len() > 5);
+}
+
+/// Rolls and drops this many times; answers the names of the segments that went.
+fn drop_many(log: &mut Log, clock: &Arc<ManualClock>, many: u64) -> Vec<String> {
+    let mut dropped = Vec::new();
+    for tag in 0..many {
+        append(log, clock, tag, 200);
+        dropped.push(log.segments()[0].file.clone());
+        roll(log, clock);
+        log.drop_front(log.active_segment());
+    }
+    append(log, clock, many, 200);
+    log.sync().unwrap();
+    dropped
+}
+
+#[test]
+fn however_much_is_dropped_at_once_a_copy_under_way_finds_it() {
+    let (disk, clock) = (new_disk(1), clock());
+    let mut options = options();
+    (options.drop_keep, options.drop_keep_bytes) = (Duration::from_secs(600), 2 * SEGMENT_BYTES);
+    options.drop_keep_min = Duration::from_secs(30);
+    let (mut log, _) = try_open(&disk, &clock, options.clone(), None, &mut Mirror::default()).unwrap();
+    let dropped = drop_many(&mut log, &clock, 20);
+    let there = |disk: &windlass::disk::sim::SimDisk| {
+        dropped.iter().filter(|name| disk.exists(&log_dir().join(name)).unwrap()).count()
+    };
+    for _ in 0..29 {
+        keep(&log, clock.boot());
+        assert_eq!(there(&disk), 20, "none is younger than half a minute");
+        clock.advance(Duration::from_secs(1));
+    }
+    clock.advance(Duration::from_secs(2));
+    keep(&log, clock.boot());
+    assert_eq!(there(&disk), 2, "then no more stay than their bytes allow");
+
+    // A life that ends early must not let them pile up: what an earlier life dropped, no copy begun in this
+    // one needs.
+    drop_many(&mut log, &clock, 5);
+    drop(log);
+    let (log, _) = try_open(&disk, &clock, options, None, &mut Mirror::default()).unwrap();
+    keep(&log, clock.boot());
+    assert!(log.space_state().dropped_bytes <= 2 * SEGMENT_BYTES, "{:?}", log.space_state());
+}
+
+#[test]
+fn a_start_on_a_full_disk_begins_in_a_segment_that_was_dropped() {
+    let (disk, clock) = (new_disk(1), clock());
+    let (mut log, ..) = open(&disk, &clock);
+    let dropped = drop_many(&mut log, &clock, 6);
+    drop(log);
+    for name in disk.list(&log_dir()).unwrap().iter().filter(|name| name.starts_with("spare")) {
+        disk.unlink(&log_dir().join(name)).unwrap();
+    }
+    let mut last = None;
+    for life in 0..4 {
+        let disk = disk.kill();
+        disk.set_capacity(disk.used());
+        disk.fail(life * 3, Fault::PowerOff);
+        let cut = try_open(&disk, &clock, options(), None, &mut Mirror::default()).is_err();
+        let disk = if cut { disk.crash(life) } else { disk.kill() };
+        disk.set_capacity(disk.used());
+        let (log, report, _) = open(&disk, &clock);
+        assert_eq!(*last.get_or_insert(report.last), report.last);
+        assert!(dropped.iter().any(|name| !disk.exists(&log_dir().join(name)).unwrap()), "one was used again");
+        assert_ne!(log.room(100, Urgency::Essential), Room::Full);
+    }
 }

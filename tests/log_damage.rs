@@ -239,7 +239,17 @@ fn a_copy_that_misses_its_front_or_is_damaged_in_the_middle_is_refused() {
     let missing = disk.kill();
     missing.unlink(&segment(1)).unwrap();
     match open_with(&missing, copy_options()) {
-        Err(OpenError::MissingSegment { file, .. }) => assert_eq!(file, "00000000000000000001.seg"),
+        Err(OpenError::CopyLacks { file }) => assert_eq!(file, "00000000000000000001.seg"),
+        other => panic!("{other:?}"),
+    }
+    let gap = disk.kill();
+    gap.unlink(&segment(11)).unwrap();
+    match open_with(&gap, copy_options()) {
+        Err(error @ OpenError::CopyLacks { .. }) => {
+            let said = error.to_string();
+            assert!(said.contains("00000000000000000011.seg is missing"), "{said}");
+            assert!(said.contains("take the copy again"), "{said}");
+        }
         other => panic!("{other:?}"),
     }
     // The last segment may have been caught before it had a head, or in the middle of a frame.

@@ -3,105 +3,32 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+#[path = "simulation/desk.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod desk;
 #[path = "simulation/machine.rs"]
 #[allow(dead_code, reason = "shared with the simulation")]
 mod machine;
 
-use std::time::Duration;
-
-use bytes::Bytes;
+use desk::{ack, create_group, create_topic, let_pass, publish, pull};
 use machine::Machine;
-use windlass::engine::{
-    CreateGroup, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Position, Publish, PublishError, Pull, Pulled,
-    Refusal, Settle, SettleAction, SettleOutcome, Wait,
-};
-use windlass::log::Step;
-use windlass::model::{
-    AccountName, GroupName, GroupRef, GroupSettings, NewMessage, Published, Start, TopicName, TopicRef, TopicSettings,
-};
+use windlass::engine::{PublishError, Refusal};
 
-fn account() -> AccountName {
-    AccountName::standard()
-}
-
-fn topic() -> TopicRef {
-    TopicRef::Name(TopicName::parse("t").unwrap())
-}
-
-fn group() -> GroupRef {
-    GroupRef::Name(GroupName::parse("g").unwrap())
-}
-
-fn publish(machine: &mut Machine) -> Result<Vec<Published>, PublishError> {
-    let messages = vec![NewMessage { body: Bytes::from(vec![7; 4_000]), ..NewMessage::default() }];
-    let request = Publish { account: account(), topic: topic(), messages };
-    let engine = machine.engine();
-    machine.wait(async move { engine.publish(request).await }).unwrap()
-}
-
-fn pull(machine: &mut Machine, batch_max: usize) -> Pulled {
-    let request = Pull {
-        account: account(),
-        topic: topic(),
-        group: group(),
-        batch_max,
-        lease: Some(Duration::from_secs(30)),
-        wait: Wait::None,
-        auto_ack: false,
-        handles: HandleKind::None,
-        filter: None,
-        start: None,
-    };
-    let engine = machine.engine();
-    machine.wait(async move { engine.pull(request).await }).unwrap().unwrap()
-}
-
-fn ack(machine: &mut Machine, pulled: Pulled) {
-    let items: Vec<_> =
-        pulled.deliveries.into_iter().map(|one| (LeaseRef::Token(one.token), SettleAction::Ack)).collect();
-    let count = items.len();
-    let request =
-        Settle { account: account(), topic: topic(), group: Some(group()), items, lateness: Lateness::IfFree };
-    let engine = machine.engine();
-    let outcomes = machine.wait(async move { engine.settle(request).await }).unwrap().unwrap();
-    assert_eq!(outcomes, vec![SettleOutcome::Settled { count: 1 }; count]);
-}
-
-/// Lets the keeper, the jobs and the clock go on for a while.
-fn let_pass(machine: &mut Machine) {
-    for _ in 0..40 {
-        machine.advance(100);
-        machine.turn().unwrap();
-        while machine.run_job(0) {
-            machine.turn().unwrap();
-        }
-        while !matches!(machine.keep().unwrap(), Step::Idle | Step::NoSpace) {}
-    }
-}
+/// Bytes of each message.
+const BODY: usize = 4_000;
 
 fn filled(seed: u64) -> (Machine, usize) {
     let mut machine = Machine::new(seed, 256 << 10);
     machine.start().unwrap();
     // Until the keeper has made the first spares, a short first segment is all there is.
     let_pass(&mut machine);
-    let engine = machine.engine();
-    let name = TopicName::parse("t").unwrap();
-    let request = CreateTopic { account: account(), name, settings: TopicSettings::default() };
-    machine.wait(async move { engine.create_topic(request).await }).unwrap().unwrap();
-    let engine = machine.engine();
-    let request = CreateGroup {
-        account: account(),
-        topic: topic(),
-        name: GroupName::parse("g").unwrap(),
-        settings: GroupSettings::default(),
-        position: Position::Now(Start::Head),
-    };
-    machine.wait(async move { engine.create_group(request).await }).unwrap().unwrap();
+    create_topic(&mut machine);
+    create_group(&mut machine, "g");
     let_pass(&mut machine);
     machine.bound(1_500_000);
     let mut published = 0;
     for _ in 0..1_000 {
-        match publish(&mut machine) {
+        match publish(&mut machine, BODY) {
             Ok(_) => published += 1,
             Err(error) => {
                 assert_eq!(error, PublishError::Refused(Refusal::DiskFull));
@@ -109,7 +36,7 @@ fn filled(seed: u64) -> (Machine, usize) {
             }
         }
         machine.advance(1);
-        while machine.run_job(0) {}
+        while machine.run_job(0).is_some() {}
         let _ = machine.keep().unwrap();
     }
     panic!("the disk never filled");
@@ -138,7 +65,7 @@ fn publishes_come_back_when_acks_have_made_space() {
         let_pass(&mut machine);
     }
     let_pass(&mut machine);
-    publish(&mut machine).expect("the front of the log was dropped and its space is free");
+    publish(&mut machine, BODY).expect("the front of the log was dropped and its space is free");
 }
 
 #[test]
@@ -146,7 +73,7 @@ fn publishes_come_back_when_the_disk_has_space_again() {
     let (mut machine, published) = filled(3);
     machine.unbound();
     let_pass(&mut machine);
-    publish(&mut machine).expect("there is space");
+    publish(&mut machine, BODY).expect("there is space");
     // Nothing of before is lost, over a power cut neither.
     machine.power_cut(9);
     machine.start().unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -10,12 +11,15 @@ use crate::access::SealingKey;
 use crate::cli::exit::Failure;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Flags, LeasePromise, Loaded, LogFormat, LogLevel};
-use crate::engine::{Engine, Home, LocalOptions, WriterOptions};
+use crate::engine::local::LocalEngine;
+use crate::engine::{Engine, Home, HomeError, LocalOptions, RecoverError, WriterOptions};
 use crate::http::{Front, router};
-use crate::log::{Options, Strictness};
+use crate::log::{OpenError, Options, Strictness};
 use crate::migrations;
 use crate::server::{Server, Tls, exposure};
 
+/// How often a start on a full disk is tried again.
+const SPACE_PAUSE: Duration = Duration::from_secs(1);
 /// What a stop by a second signal exits with: 128 and SIGINT.
 const EXIT_AT_ONCE: i32 = 130;
 
@@ -34,7 +38,7 @@ fn open_engine(config: &Config, clock: &Arc<dyn Clock>) -> Result<Opened, Failur
     }
     let home = Home::open(&config.data_dir, &**clock)?;
     let sealing = SealingKey::new(*home.secret());
-    let engine = home.engine(clock.clone(), &local_options(config))?;
+    let engine = engine_when_there_is_space(&home, clock, config)?;
     let report = engine.report();
     tracing::info!(data_dir = %config.data_dir.display(), last_lsn = %report.last, clean = report.clean, "recovered");
     for cut in &report.cut {
@@ -52,6 +56,22 @@ fn open_engine(config: &Config, clock: &Arc<dyn Clock>) -> Result<Opened, Failur
     Ok(Opened { engine: Arc::new(engine), sealing, _home: home })
 }
 
+/// A start needs one segment. Where not even that is left it waits: whoever makes space need not know of it.
+fn engine_when_there_is_space(home: &Home, clock: &Arc<dyn Clock>, config: &Config) -> Result<LocalEngine, Failure> {
+    let mut said = false;
+    loop {
+        match home.engine(clock.clone(), &local_options(config)) {
+            Err(HomeError::Recover(RecoverError::Log(error @ OpenError::NoSpace { .. }))) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::error!(%error, "the disk is full: the start waits for space");
+                }
+                std::thread::sleep(SPACE_PAUSE);
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// What an engine under this configuration is opened with.
 pub(super) fn local_options(config: &Config) -> LocalOptions {
     let strictness = if config.log.strict_recovery { Strictness::RefuseEveryCut } else { Strictness::CutTornTail };
@@ -59,6 +79,7 @@ pub(super) fn local_options(config: &Config) -> LocalOptions {
         log: Options {
             drop_keep: config.log.drop_keep,
             drop_keep_bytes: config.log.drop_keep_bytes,
+            drop_keep_min: config.log.drop_keep_min,
             strictness,
             ..Options::with_segment_bytes(config.log.segment_bytes)
         },

@@ -56,6 +56,7 @@ keys! {
     bytes log.segment_bytes;
     value log.drop_keep;
     bytes log.drop_keep_bytes;
+    value log.drop_keep_min;
     value log.strict_recovery;
     value durability.lease;
     bytes checkpoint.log_bytes;

@@ -80,6 +80,8 @@ pub struct Log {
     pub drop_keep: Duration,
     /// At most this many bytes are kept so.
     pub drop_keep_bytes: u64,
+    /// Whatever their bytes, they are kept this long.
+    pub drop_keep_min: Duration,
     /// Refuse to start where a torn tail would have to be cut.
     pub strict_recovery: bool,
 }
@@ -130,6 +132,7 @@ impl Default for Config {
                 segment_bytes: 32 * MIB,
                 drop_keep: Duration::from_secs(600),
                 drop_keep_bytes: 1024 * MIB,
+                drop_keep_min: Duration::from_secs(30),
                 strict_recovery: false,
             },
             durability: Durability { lease: LeasePromise::Written },

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
 use crate::engine::checkpoint;
@@ -10,9 +11,11 @@ use crate::engine::command::{Candidate, JobDone};
 use crate::engine::entry::{Entry, TopicNo};
 use crate::engine::recover::{IndexPlace, Source, rebuild, scanned_entries};
 use crate::engine::writer::{Job, Writer};
-use crate::index::{Index, IndexReader};
+use crate::index::{Index, IndexReader, Stopgap};
 use crate::log::{Fatal, LogReader, write_mark};
 
+/// How long an index stays in memory before its place on disk is tried again.
+const STOPGAP_TIME: Duration = Duration::from_secs(60);
 /// Records read for one chunk of a scan, in bytes.
 const SCAN_BYTES: usize = 2 << 20;
 
@@ -45,12 +48,15 @@ pub struct IndexWorker {
     reader: LogReader,
     shared: Arc<IndexShared>,
     limits: crate::engine::Limits,
+    /// When the place of an index was last tried.
+    tried_at: Instant,
 }
 
 impl IndexWorker {
     /// A worker over the index that recovery left; what it writes is `shared` with who reads blocks.
     pub fn new(index: Box<dyn Index>, source: &Source, reader: LogReader, shared: Arc<IndexShared>) -> Self {
-        Self { index: Some(index), place: source.place.clone(), reader, shared, limits: source.limits }
+        let place = source.place.clone();
+        Self { index: Some(index), place, reader, shared, limits: source.limits, tried_at: Instant::now() }
     }
 
     /// Writes a checkpoint or builds the index anew; `None`: the job is somebody else's.
@@ -64,7 +70,9 @@ impl IndexWorker {
 
     fn checkpoint(&mut self, delta: checkpoint::Delta) -> JobDone {
         let generation = delta.mark.generation;
+        let is_over = |index: &dyn Index| index.is_stopgap() && self.tried_at.elapsed() >= STOPGAP_TIME;
         let result = match &mut self.index {
+            Some(index) if is_over(&**index) => Err("it is in memory only, and its place is tried again".to_owned()),
             Some(index) => checkpoint::write(&mut **index, delta).map_err(|error| error.to_string()),
             None => Err("the index is being built again".to_owned()),
         };
@@ -76,13 +84,17 @@ impl IndexWorker {
 
     fn rebuild(&mut self, upto: crate::model::Lsn, segments: &[u64], generation: u64) -> JobDone {
         self.index = None;
-        let built = || -> Result<(Box<dyn Index>, u64), String> {
-            self.place.set_aside().map_err(|error| error.to_string())?;
-            let mut index = self.place.open().map_err(|error| error.to_string())?;
+        self.tried_at = Instant::now();
+        let fill = |mut index: Box<dyn Index>| -> Result<(Box<dyn Index>, u64), String> {
             let generation = rebuild(&mut *index, &self.reader, segments, upto, generation, self.limits)?;
             Ok((index, generation))
         };
-        match built() {
+        let anew = self.place.set_aside().and_then(|()| self.place.open()).map_err(|error| error.to_string());
+        let built = anew.and_then(fill).or_else(|error| {
+            tracing::error!(%error, "no index could be made: until one can, it is in memory");
+            fill(Box::new(Stopgap::default()))
+        });
+        match built {
             Ok((index, generation)) => {
                 self.shared.set(generation, index.reader());
                 self.index = Some(index);

@@ -1,23 +1,36 @@
 //! Decides commands that make, change and read topics, groups and credentials; hands on the others.
 
 use crate::engine::command::{Command, Reply};
-use crate::engine::entry::{AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, TopicDisk, TopicNo};
+use crate::engine::decide_move::GONE_BYTES;
+use crate::engine::entry::{
+    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingDisk, Progress, TopicDisk, TopicNo,
+};
+use crate::engine::placing::{Placing, Then};
 use crate::engine::rows::{BLOCK_ROWS, Found, block_of};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{
     AccessError, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, LookupError, Position, UpdateGroupError,
     UpdateTopicError,
 };
-use crate::log::{Room, Urgency};
+use crate::log::{Room, Urgency, entry_bytes};
 use crate::model::{
-    AccessId, AccessRecord, AccountName, Group, GroupId, GroupName, GroupPatch, GroupRef, GroupSettings, Millis,
-    Ordering, SettingsError, Settled, Start, Topic, TopicId, TopicName, TopicPatch, TopicRef, TopicSettings,
+    AccessId, AccessRecord, AccountName, Annotations, Group, GroupId, GroupName, GroupPatch, GroupRef, GroupSettings,
+    Millis, Ordering, SettingsError, Settled, Start, TagFilter, Topic, TopicId, TopicName, TopicPatch, TopicRef,
+    TopicSettings,
 };
 
 /// Settled messages that one entry says are gone.
 const FORGET_PIECE: usize = 512;
-/// Room asked for by a command that only changes the catalog: the largest settings fit.
-const CATALOG_BYTES: usize = 48 * 1024;
+/// Bytes of a fact of the catalog at most, but for its annotations, tags and secrets.
+const CATALOG_BYTES: usize = 4096;
+/// Bytes of one text in such a fact, beside the text.
+const TEXT_BYTES: usize = 8;
+/// Bytes that a fact of the catalog takes in the head of a segment, mostly: fewer than this make it worth no
+/// look.
+const HEAD_FACT_BYTES: usize = 4096;
+/// Settings that a small segment cannot hold.
+const TOO_LARGE: SettingsError =
+    SettingsError { field: "annotations", rule: "fewer or shorter: a commit of this server does not hold them" };
 
 impl Writer {
     pub(super) fn decide(&mut self, command: Command) -> Step {
@@ -102,7 +115,7 @@ impl Writer {
         Ok((topic, group))
     }
 
-    fn group_model(&self, no: GroupNo) -> Group {
+    pub(super) fn group_model(&self, no: GroupNo) -> Group {
         let group = &self.state.groups[&no];
         let topic = &self.state.topics[&group.disk.topic];
         let name = GroupName::parse(&group.disk.name);
@@ -118,12 +131,15 @@ impl Writer {
     }
 
     fn create_topic(&mut self, request: CreateTopic, reply: Reply<Result<Topic, CreateTopicError>>) -> Step {
-        let room = self.room(CATALOG_BYTES, Urgency::Ordinary);
+        let bytes = CATALOG_BYTES + annotations_bytes(&request.settings.annotations);
+        let room = self.room(bytes, Urgency::Ordinary);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::CreateTopic(request, reply));
         }
         let answer = match self.refusal(Urgency::Ordinary, room) {
+            _ if room == Room::TooLarge => Err(TOO_LARGE.into()),
             Some(refusal) => Err(refusal.into()),
+            None if self.is_catalog_full(bytes) => Err(CreateTopicError::TooMany { max: self.state.topics.len() }),
             None => self.try_create_topic(&request.account, &request.name, &request.settings),
         };
         self.answer_synced(reply, answer);
@@ -165,11 +181,14 @@ impl Writer {
         patch: TopicPatch,
         reply: Reply<Result<Topic, UpdateTopicError>>,
     ) -> Step {
-        let room = self.room(CATALOG_BYTES, Urgency::Essential);
+        let found = self.find(&account, &topic).ok();
+        let annotations = patch.annotations.as_ref().or_else(|| Some(&self.state.topics[&found?].settings.annotations));
+        let bytes = CATALOG_BYTES + annotations.map_or(0, annotations_bytes);
+        let room = self.room(bytes, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::UpdateTopic(account, topic, patch, reply));
         }
-        let kept_from_now = self.find(&account, &topic).ok().filter(|no| {
+        let kept_from_now = found.filter(|no| {
             let retention = patch.retention.map(|retention| retention.settled);
             retention == Some(Settled::Keep) && !self.state.topics[no].keeps_settled()
         });
@@ -179,6 +198,7 @@ impl Writer {
             return Step::Need(Command::UpdateTopic(account, topic, patch, reply), no, block);
         }
         let answer = match self.refusal(Urgency::Essential, room) {
+            _ if room == Room::TooLarge => Err(TOO_LARGE.into()),
             Some(refusal) => Err(refusal.into()),
             None => self.try_update_topic(&account, &topic, &patch),
         };
@@ -280,7 +300,7 @@ impl Writer {
         }
         self.emit(&Entry::Trimmed { topic: no, head: floor, plain });
         for piece in items.chunks(FORGET_PIECE) {
-            if !self.log.fits(piece.len() * 16 + 64) {
+            if !self.log.fits((piece.len() + 4) * GONE_BYTES) {
                 // More than one commit holds: the rest stays, as if it had been kept all along.
                 tracing::warn!(topic = %self.state.topics[&no].name, "settled messages are kept from before the change");
                 break;
@@ -311,10 +331,14 @@ impl Writer {
     }
 
     fn create_group(&mut self, request: CreateGroup, reply: Reply<Result<Group, CreateGroupError>>) -> Step {
-        let bytes = CATALOG_BYTES + self.placing_bytes(&request.account, &request.topic);
+        let bytes = group_bytes(&request.settings);
         let room = self.room(bytes, Urgency::Ordinary);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::CreateGroup(request, reply));
+        }
+        if room == Room::TooLarge {
+            self.answer_synced(reply, Err(TOO_LARGE.into()));
+            return Step::Done;
         }
         if let Some(refusal) = self.refusal(Urgency::Ordinary, room) {
             self.answer_synced(reply, Err(refusal.into()));
@@ -328,12 +352,26 @@ impl Writer {
         {
             return Step::Need(Command::CreateGroup(request, reply), topic, block);
         }
-        let answer = self.try_create_group(&request, start);
-        self.answer_synced(reply, answer);
-        Step::Done
+        match self.try_create_group(&request, start, bytes) {
+            Ok((group, (progress, pending), before, after)) => {
+                let then = Then::Created(reply);
+                Step::Place(Box::new(Placing { group, progress, pending, before, after, then }))
+            }
+            Err(error) => {
+                self.answer_synced(reply, Err(error));
+                Step::Done
+            }
+        }
     }
 
-    fn try_create_group(&mut self, request: &CreateGroup, start: Start) -> Result<Group, CreateGroupError> {
+    /// The group, where it stands, and the facts before and after that.
+    #[allow(clippy::type_complexity, reason = "taken apart at once")]
+    fn try_create_group(
+        &self,
+        request: &CreateGroup,
+        start: Start,
+        bytes: usize,
+    ) -> Result<(GroupNo, (Progress, Vec<PendingDisk>), Vec<Entry>, Vec<Entry>), CreateGroupError> {
         let topic = self.find(&request.account, &request.topic).map_err(|_| CreateGroupError::NoSuchTopic)?;
         self.check_group(topic, &request.settings)?;
         if self.state.find_group(topic, &GroupRef::Name(request.name.clone())).is_some() {
@@ -346,6 +384,9 @@ impl Writer {
         if self.state.groups.len() >= of_all {
             return Err(CreateGroupError::TooMany { max: of_all });
         }
+        if self.is_catalog_full(bytes) {
+            return Err(CreateGroupError::TooMany { max: self.state.groups.len() });
+        }
         let now = Millis::new(self.state.now);
         let no = self.state.next_group;
         let id = GroupId::new(self.clock.random());
@@ -354,16 +395,23 @@ impl Writer {
         let ghosts: Vec<GroupNo> =
             self.state.topics[&topic].groups.iter().copied().filter(|no| self.state.groups[no].disk.ghost).collect();
         // Without a position it holds what there is: its first pull may choose any start.
-        let (progress, pending) = match request.position {
+        let placed = match request.position {
             Position::Now(_) => self.placed(topic, start, true, 1),
             Position::FirstPull(_) => self.placed(topic, Start::Head, false, 1),
         };
-        self.emit(&Entry::GroupPut(disk));
-        self.emit(&Entry::Placed { group: no, progress, pending });
-        for ghost in ghosts {
-            self.emit(&Entry::GroupDeleted { group: ghost, leaves_ghost: false });
+        let ghosts = ghosts.into_iter().map(|group| Entry::GroupDeleted { group, leaves_ghost: false }).collect();
+        Ok((no, placed, vec![Entry::GroupPut(disk)], ghosts))
+    }
+
+    /// The head of a segment holds all of the catalog, and no more of it.
+    fn is_catalog_full(&self, more_bytes: usize) -> bool {
+        let max = self.log.head_bytes_max();
+        let facts = self.state.topics.len() + self.state.groups.len() + self.state.access.records.len();
+        if (facts * HEAD_FACT_BYTES + more_bytes) as u64 <= max {
+            return false;
         }
-        Ok(self.group_model(no))
+        let head: usize = self.state.head_entries().iter().map(|entry| entry_bytes(entry.len())).sum();
+        (head + more_bytes) as u64 > max
     }
 
     fn check_group(&self, topic: TopicNo, settings: &GroupSettings) -> Result<(), SettingsError> {
@@ -382,11 +430,14 @@ impl Writer {
         patch: GroupPatch,
         reply: Reply<Result<Group, UpdateGroupError>>,
     ) -> Step {
-        let room = self.room(CATALOG_BYTES, Urgency::Essential);
+        let found = self.find_group(&account, &topic, &group).ok();
+        let settings = found.map(|(_, no)| patch.applied_to(&self.state.groups[&no].settings));
+        let room = self.room(settings.as_ref().map_or(CATALOG_BYTES, group_bytes), Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::UpdateGroup(account, topic, group, patch, reply));
         }
         let answer = match self.refusal(Urgency::Essential, room) {
+            _ if room == Room::TooLarge => Err(TOO_LARGE.into()),
             Some(refusal) => Err(LookupError::from(refusal).into()),
             None => self.try_update_group(&account, &topic, &group, &patch),
         };
@@ -460,6 +511,9 @@ impl Writer {
         let max = self.state.limits.access_max;
         let answer = match self.refusal(Urgency::Ordinary, room) {
             Some(refusal) => Err(refusal.into()),
+            None if self.is_catalog_full(CATALOG_BYTES) => {
+                Err(AccessError::TooMany { max: self.state.access.records.len() })
+            }
             None if self.state.access.records.contains_key(&record.id) => Err(AccessError::Exists(record.id)),
             None if self.state.access.records.len() >= max => Err(AccessError::TooMany { max }),
             None => {
@@ -488,6 +542,19 @@ impl Writer {
         self.answer_synced(reply, answer);
         Step::Done
     }
+}
+
+/// Bytes of a fact that puts a group, at most.
+fn group_bytes(settings: &GroupSettings) -> usize {
+    let tags = match &settings.filter {
+        TagFilter::All => 0,
+        TagFilter::AnyOf(tags) => tags.iter().map(|tag| tag.as_str().len() + TEXT_BYTES).sum(),
+    };
+    CATALOG_BYTES + annotations_bytes(&settings.annotations) + tags
+}
+
+fn annotations_bytes(annotations: &Annotations) -> usize {
+    annotations.iter().map(|(name, value)| name.len() + value.len() + 2 * TEXT_BYTES).sum()
 }
 
 fn start_disk(start: Start) -> (u8, u64) {

@@ -5,23 +5,17 @@ use std::collections::BTreeMap;
 use crate::engine::command::{Command, Reply, SeekWork};
 use crate::engine::decide_settle::{MOVE_BYTES, MovedFrom};
 use crate::engine::entry::{Entry, GoneDisk, PendingDisk, PendingState, Progress, RowDisk, Sums, TopicNo};
+use crate::engine::placing::{Placing, Then};
 use crate::engine::rows::{Found, block_of};
 use crate::engine::writer::{Step, Writer};
 use crate::engine::{Discard, DiscardReport, LookupError, PurgeReport, RedriveReport, SeekReport};
 use crate::log::{Room, Urgency};
 use crate::model::{AccountName, Offset, Start, TopicName, TopicRef};
 
-/// Bytes of one pending message in a `Placed` entry, at most (without the names of an origin).
-const PLACED_BYTES: usize = 256;
+/// Bytes of one message in a `Gone` entry, at most.
+pub(super) const GONE_BYTES: usize = 16;
 
 impl Writer {
-    /// Room for the pending messages that a new place of a group of this topic may take over.
-    pub(super) fn placing_bytes(&self, account: &AccountName, topic: &TopicRef) -> usize {
-        let Ok(no) = self.find(account, topic) else { return 0 };
-        let groups = self.state.topics[&no].groups.iter();
-        groups.map(|group| self.state.groups[group].pending_len() * PLACED_BYTES).sum()
-    }
-
     /// The offset that `start` means, moved into what is kept.
     fn resolve(&self, topic: TopicNo, start: Start) -> u64 {
         let topic = &self.state.topics[&topic];
@@ -113,7 +107,7 @@ impl Writer {
     }
 
     pub(super) fn seek(&mut self, work: SeekWork, reply: Reply<Result<SeekReport, LookupError>>) -> Step {
-        let room = self.room(4096 + self.placing_bytes(&work.account, &work.topic), Urgency::Essential);
+        let room = self.room(4096, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Seek(work, reply));
         }
@@ -145,12 +139,12 @@ impl Writer {
             pending_dropped: (state.pending_len() - state.unstarted_len()) as u64,
             ahead: pending.len() as u64 + delayed.len() as u64 + of_topic.plain.since(progress.plain).since(gone).count,
         };
-        if !work.dry_run {
-            self.emit(&Entry::Placed { group, progress, pending });
-            self.touch_groups(&[group]);
+        if work.dry_run {
+            self.answer_synced(reply, Ok(report));
+            return Step::Done;
         }
-        self.answer_synced(reply, Ok(report));
-        Step::Done
+        let (before, after, then) = (Vec::new(), Vec::new(), Then::Sought(report, reply));
+        Step::Place(Box::new(Placing { group, progress, pending, before, after, then }))
     }
 
     pub(super) fn purge(
@@ -180,7 +174,7 @@ impl Writer {
     }
 
     pub(super) fn discard(&mut self, request: Discard, reply: Reply<Result<DiscardReport, LookupError>>) -> Step {
-        let room = self.room(4096 + request.offsets.len() * 16, Urgency::Essential);
+        let room = self.room(GONE_BYTES * (request.offsets.len() + 4), Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Discard(request, reply));
         }
@@ -253,8 +247,13 @@ impl Writer {
             return Step::Need(Command::Redrive(account, topic, (offsets, limit), reply), no, block);
         }
         let mut report = RedriveReport { moved: 0, left: 0 };
-        for offset in offsets {
+        for (place, offset) in offsets.iter().enumerate() {
             if report.moved as usize >= limit {
+                break;
+            }
+            if !self.log.fits(MOVE_BYTES) {
+                // More than one commit holds: the next call moves on.
+                report.left += (offsets.len() - place) as u64;
                 break;
             }
             match self.redrive_one(&account, no, offset.get()) {

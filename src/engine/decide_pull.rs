@@ -3,14 +3,18 @@
 use crate::engine::command::{Command, PullWork, Reply, Taken, TakenItem};
 use crate::engine::digest;
 use crate::engine::entry::{Entry, GroupNo, LeaseDisk, TopicNo};
-use crate::engine::select::{Selection, Wanted, block_ahead, select};
+use crate::engine::placing::{Placing, Then};
+use crate::engine::select::{SCAN_MAX, Selection, Wanted, block_ahead, select};
 use crate::engine::writer::{Step, Waiter, Writer, millis};
 use crate::engine::{HandleKind, PullError, Refusal, Wait};
 use crate::log::{Fatal, Room, Urgency};
-use crate::model::{Flow, Start, TagFilter};
+use crate::model::{Flow, TagFilter};
 
 /// Bytes of the log that one leased message takes at most: the lease, and its settling by an auto-ack.
 const LEASE_BYTES: usize = 64;
+/// The same of a message that is withheld or passed, and of the rest of a pull.
+const PASS_BYTES: usize = 8;
+const PULL_BYTES: usize = 1024;
 
 /// What trying a pull came to.
 enum Tried {
@@ -23,8 +27,24 @@ enum Tried {
 }
 
 impl Writer {
-    pub(super) fn pull(&mut self, work: PullWork, reply: Reply<Result<Taken, PullError>>) -> Step {
-        let room = self.room(pull_bytes(&work), Urgency::Essential);
+    /// Messages that one pull passes at most: a quarter of a small frame.
+    fn passes_max(&self) -> usize {
+        (self.payload_bytes_max() / 4 / PASS_BYTES).min(SCAN_MAX)
+    }
+
+    /// Messages that one pull takes at most: what is left of a small frame.
+    fn leases_max(&self) -> usize {
+        let left = self.payload_bytes_max().saturating_sub(PULL_BYTES + self.passes_max() * PASS_BYTES);
+        (left / LEASE_BYTES).max(1)
+    }
+
+    fn pull_bytes(&self, work: &PullWork) -> usize {
+        PULL_BYTES + work.batch_max * LEASE_BYTES + self.passes_max() * PASS_BYTES
+    }
+
+    pub(super) fn pull(&mut self, mut work: PullWork, reply: Reply<Result<Taken, PullError>>) -> Step {
+        work.batch_max = work.batch_max.min(self.leases_max());
+        let room = self.room(self.pull_bytes(&work), Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Pull(work, reply));
         }
@@ -44,7 +64,7 @@ impl Writer {
             if let Some(block) = self.block_needed_for(topic, start) {
                 return Step::Need(Command::Pull(work, reply), topic, block);
             }
-            self.fix_position(topic, group, work.start);
+            return self.fix_position(topic, group, work, reply);
         }
         let waits = work.wait != Wait::None && self.waiters.get(&group).is_some_and(|waiters| !waiters.is_empty());
         if waits {
@@ -78,11 +98,18 @@ impl Writer {
         }
     }
 
-    fn fix_position(&mut self, topic: TopicNo, group: GroupNo, start: Option<Start>) {
+    fn fix_position(
+        &self,
+        topic: TopicNo,
+        group: GroupNo,
+        work: PullWork,
+        reply: Reply<Result<Taken, PullError>>,
+    ) -> Step {
         let state = &self.state.groups[&group];
-        let start = start.unwrap_or_else(|| state.start());
+        let start = work.start.unwrap_or_else(|| state.start());
         let (progress, pending) = self.placed(topic, start, true, state.progress.placing);
-        self.emit(&Entry::Placed { group, progress, pending });
+        let (before, after, then) = (Vec::new(), Vec::new(), Then::Pull(work, reply));
+        Step::Place(Box::new(Placing { group, progress, pending, before, after, then }))
     }
 
     /// Takes at least `need` messages, or nothing.
@@ -97,7 +124,7 @@ impl Writer {
         };
         let asked = work.filter.as_deref();
         let fresh = if work.filter_all { None } else { asked.or(own.as_deref()) };
-        let wanted = Wanted { batch_max: work.batch_max, fresh, returned: asked };
+        let wanted = Wanted { batch_max: work.batch_max, passes_max: self.passes_max(), fresh, returned: asked };
         let selection = select(&self.state, topic_state, group_state, wanted);
         if let Some(block) = selection.needs {
             return Tried::Needs(block);
@@ -244,7 +271,7 @@ impl Writer {
                 still.push_back(waiter);
                 continue;
             }
-            match self.room(pull_bytes(&waiter.work), Urgency::Essential) {
+            match self.room(self.pull_bytes(&waiter.work), Urgency::Essential) {
                 Room::Fits => {}
                 Room::NeedsRoll => {
                     self.commit_and_roll()?;
@@ -285,6 +312,9 @@ impl Writer {
                         };
                         self.answer_pull(waiter.reply, empty);
                     } else {
+                        if time_up {
+                            self.held_up.insert(group);
+                        }
                         blocked = true;
                         still.push_back(waiter);
                     }
@@ -311,8 +341,4 @@ impl Writer {
         self.stopping = Some(reply);
         self.runnable.extend(self.waiters.keys().copied());
     }
-}
-
-fn pull_bytes(work: &PullWork) -> usize {
-    work.batch_max * LEASE_BYTES + 4096
 }

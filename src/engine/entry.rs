@@ -84,6 +84,15 @@ pub enum Entry {
     AccessRevoked { id: String },
     /// 19: where a topic stands: only in head frames.
     TopicStands { topic: TopicNo, head: u64, head_plain: Sums, tail: u64, plain: Sums, last_id: u128, foreign: bool },
+    /// 20: a part of what will be pending for a group that is about to stand elsewhere. Means nothing by itself.
+    PlacedPart {
+        group: GroupNo,
+        /// From 0.
+        part: u32,
+        pending: Vec<PendingDisk>,
+    },
+    /// 21: a group stands here, and its pending messages are those of the parts before.
+    PlacedWhole { group: GroupNo, progress: Progress, parts: u32 },
 }
 
 /// Running sums over the messages of a topic that were published without a delay.

@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::codec;
 use crate::engine::command::Candidate;
-use crate::engine::entry::{Entry, GroupNo, RewrittenDisk, RowDisk, TopicNo};
+use crate::engine::entry::{Entry, GroupNo, RewrittenDisk, TopicNo};
 use crate::engine::rows::Found;
-use crate::engine::writer::{Job, Writer};
-use crate::log::{Fatal, Loc, Room, Urgency, record_bytes};
+use crate::engine::writer::{HELD_UP_MS, Job, Writer};
+use crate::log::{Fatal, Loc, Room, Urgency, entry_bytes, record_bytes};
 use crate::model::Lsn;
 
 /// Bytes of rewritten records, and facts kept, that one turn adds at most.
@@ -19,10 +20,13 @@ const PIECE_FACTS: usize = 512;
 const PIECE_ROWS: u64 = 8192;
 /// How often to look whether there is something to drop, in ms.
 const LOOK_MS: u64 = 500;
+/// A front that cannot be read, or written again, is left alone for this long, in ms.
+const GIVEN_UP_MS: u64 = 60_000;
 /// Segments beyond twice the live bytes that nobody minds.
 const SLACK_SEGMENTS: u64 = 4;
-/// Bytes that a rewritten record's fact takes at most (names of an origin included).
-const FACT_BYTES: usize = 2048;
+/// Bytes of a `PendingKept` entry beside its messages, and of one idempotency key, at most.
+const PENDING_KEPT_BYTES: usize = 64;
+const IDEMPOTENCY_BYTES: usize = 64;
 
 /// How far the drop of the front segment has come.
 #[derive(Default)]
@@ -40,6 +44,20 @@ pub struct Front {
     read_all: bool,
     /// A dead letter was made of a record in this segment: look again.
     again: bool,
+    wait: Wait,
+    /// A segment was just dropped, or a checkpoint ended: there may be another one to drop.
+    eager: bool,
+}
+
+/// Why the next piece cannot be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Wait {
+    #[default]
+    Nothing,
+    /// A block of the index is on its way; the turn that takes it in goes on.
+    Block,
+    /// There is no room, or the segment defeats us; to be tried again at this boot time.
+    Until(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,14 +72,45 @@ enum Stage {
     Idempotency(TopicNo),
 }
 
+/// A message whose record is appended again.
+struct Fact {
+    topic: TopicNo,
+    row: RewrittenDisk,
+}
+
+impl Fact {
+    fn entry(&self) -> Entry {
+        Entry::Rewritten { topic: self.topic, rows: vec![self.row.clone()] }
+    }
+}
+
 impl Front {
-    /// A turn would do something.
-    pub fn wants_turn(&self) -> bool {
-        match self.step {
-            Stage::Idle => false,
+    /// A turn at this boot time would do something.
+    pub fn wants_turn(&self, boot: u64) -> bool {
+        let has_work = match self.step {
+            Stage::Idle => self.eager,
             Stage::Records => !self.reading || !self.candidates.is_empty(),
             Stage::Foreign(..) | Stage::Pending(..) | Stage::Idempotency(_) => true,
+        };
+        match self.wait {
+            Wait::Nothing => has_work,
+            Wait::Block => false,
+            Wait::Until(until) => has_work && until <= boot,
         }
+    }
+
+    /// Boot time at which it is tried again, if nothing else wakes it.
+    pub fn next_try(&self) -> Option<u64> {
+        match self.wait {
+            Wait::Until(until) => Some(until),
+            Wait::Nothing | Wait::Block => None,
+        }
+    }
+
+    /// What may be dropped has changed.
+    pub fn look_now(&mut self) {
+        self.look_at = 0;
+        self.eager = true;
     }
 
     /// Records of the segment were read.
@@ -79,7 +128,7 @@ impl Front {
         self.reading = false;
         if let Some(error) = failed {
             tracing::error!(%error, segment, "the front of the log cannot be read, it stays");
-            *self = Self { look_at: self.look_at + 60_000, ..Self::default() };
+            *self = Self { wait: Wait::Until(self.look_at + GIVEN_UP_MS), ..Self::default() };
             return;
         }
         self.frames_read = frames;
@@ -94,11 +143,17 @@ impl Front {
 }
 
 impl Writer {
+    /// Nothing is said again while the index is built, or by a writer that stops.
+    pub(super) fn may_advance_front(&self) -> bool {
+        self.stopping.is_none() && !self.rebuilding
+    }
+
     /// One piece of the work.
     pub(super) fn advance_front(&mut self) -> Result<(), Fatal> {
-        if self.stopping.is_some() || self.rebuilding {
+        if !self.may_advance_front() || matches!(self.front.wait, Wait::Until(until) if until > self.boot) {
             return Ok(());
         }
+        self.front.wait = Wait::Nothing;
         match self.front.step {
             Stage::Idle => self.look_at_front(),
             Stage::Foreign(topic, offset) => self.gather_foreign(topic, offset),
@@ -109,20 +164,48 @@ impl Writer {
         Ok(())
     }
 
+    fn wait_for_block(&mut self, topic: TopicNo, block: u64) {
+        self.ask_for(topic, block);
+        self.front.wait = Wait::Block;
+    }
+
+    /// Whether a piece of this size has room now; if not, it is tried again in a while.
+    fn has_room(&mut self, bytes: usize) -> Result<bool, Fatal> {
+        match self.room(bytes, Urgency::Essential) {
+            Room::Fits => {}
+            Room::NeedsRoll => self.commit_and_roll()?,
+            Room::Full => {}
+            Room::TooLarge => {
+                // Written under larger segments than this server has.
+                tracing::error!(
+                    bytes,
+                    segment = self.front.segment,
+                    "the front of the log does not fit a frame, it stays"
+                );
+                self.front = Front { wait: Wait::Until(self.boot + GIVEN_UP_MS), ..Front::default() };
+                return Ok(false);
+            }
+        }
+        let fits = self.log.fits(bytes);
+        if !fits {
+            self.front.wait = Wait::Until(self.boot + HELD_UP_MS);
+        }
+        Ok(fits)
+    }
+
     fn look_at_front(&mut self) {
-        if self.boot < self.front.look_at || self.rebuilding {
+        self.front.eager = false;
+        if self.boot < self.front.look_at {
             return;
         }
         self.front.look_at = self.boot + LOOK_MS;
         let segments = self.log.segments();
         let (Some(first), Some(second)) = (segments.first(), segments.get(1)) else { return };
         let total: u64 = segments.iter().map(|segment| segment.file_bytes).sum();
-        if total <= SLACK_SEGMENTS * first.file_bytes.max(second.file_bytes)
-            || self.checkpoint_lsn.next() < second.first
-        {
-            return;
-        }
-        if total <= 2 * self.live_bytes() + SLACK_SEGMENTS * first.file_bytes.max(second.file_bytes) {
+        // On a full disk they are minded.
+        let slack_segments = if self.log.space_state().no_space { 0 } else { SLACK_SEGMENTS };
+        let slack = slack_segments * first.file_bytes.max(second.file_bytes);
+        if total <= slack || self.checkpoint_lsn.next() < second.first || total <= 2 * self.live_bytes() + slack {
             return;
         }
         let first_topic = self.state.topics.keys().next().copied().unwrap_or(0);
@@ -164,7 +247,7 @@ impl Writer {
         let done = at >= topic.tail();
         self.front.step = if done { Stage::Foreign(found + 1, 0) } else { Stage::Foreign(found, at) };
         if let Some(block) = away {
-            self.ask_for(found, block);
+            self.wait_for_block(found, block);
         }
     }
 
@@ -172,34 +255,25 @@ impl Writer {
         let mut bytes = 0;
         while bytes < PIECE_BYTES {
             let Some(candidate) = self.front.candidates.pop_front() else { break };
-            let size = record_bytes(candidate.head.len(), candidate.body.len()) + FACT_BYTES;
             let at =
                 Loc { segment: candidate.row.segment, position: candidate.row.position, length: candidate.row.length };
-            let homes = match self.homes(&candidate, at) {
-                Ok(homes) => homes,
+            let mut facts = match self.facts_of(&candidate, at) {
+                Ok(facts) => facts,
                 Err((topic, block)) => {
-                    self.ask_for(topic, block);
+                    self.wait_for_block(topic, block);
                     self.front.candidates.push_front(candidate);
                     return Ok(());
                 }
             };
-            if homes.is_empty() {
-                continue;
-            }
-            match self.room(size + homes.len() * FACT_BYTES, Urgency::Essential) {
-                Room::Fits => {}
-                Room::NeedsRoll => self.commit_and_roll()?,
-                Room::Full | Room::TooLarge => {
+            while !facts.is_empty() {
+                let (count, size) = self.share(&candidate, &facts);
+                if !self.has_room(size)? {
                     self.front.candidates.push_front(candidate);
                     return Ok(());
                 }
+                self.rewrite(&candidate, facts.drain(..count));
+                bytes += size;
             }
-            if !self.log.fits(size + homes.len() * FACT_BYTES) {
-                self.front.candidates.push_front(candidate);
-                return Ok(());
-            }
-            bytes += size;
-            self.rewrite(&candidate, &homes);
         }
         if !self.front.candidates.is_empty() || self.front.reading {
             return Ok(());
@@ -218,12 +292,12 @@ impl Writer {
         Ok(())
     }
 
-    /// The messages that live and whose record is this one: where it was published, and dead letters made
-    /// of it. `Err`: the block that knows is not loaded.
-    fn homes(&self, candidate: &Candidate, at: Loc) -> Result<Vec<(TopicNo, u64)>, (TopicNo, u64)> {
+    /// What to say of the messages that live and whose record is this one: where it was published, and dead
+    /// letters made of it. `Err`: the block that knows is not loaded.
+    fn facts_of(&self, candidate: &Candidate, at: Loc) -> Result<Vec<Fact>, (TopicNo, u64)> {
         let published = (candidate.topic, candidate.offset);
         let foreign = self.front.foreign.get(&at).into_iter().flatten().copied();
-        let mut homes = Vec::new();
+        let mut facts = Vec::new();
         for (no, offset) in foreign.filter(|home| *home != published).chain([published]) {
             // A topic may be deleted, a dead letter be redriven, while it waits to be written again.
             let Some(topic) = self.state.topics.get(&no) else { continue };
@@ -231,35 +305,41 @@ impl Writer {
             if !self.state.is_live(no, offset, delayed) {
                 continue;
             }
-            match topic.rows.get(offset) {
-                Found::Row(row) | Found::Gone(row) if row.loc == at && row.id == candidate.row.id => {
-                    homes.push((no, offset));
-                }
-                Found::Row(_) | Found::Gone(_) | Found::Absent => {}
-                Found::Away(block) => return Err((no, block)),
-            }
-        }
-        Ok(homes)
-    }
-
-    fn rewrite(&mut self, candidate: &Candidate, homes: &[(TopicNo, u64)]) {
-        let loc = self.push_record(candidate.row.id, &candidate.head, &candidate.body);
-        for (topic, offset) in homes {
-            let state = &self.state.topics[topic];
-            let (row, gone) = match state.rows.get(*offset) {
+            let (row, gone) = match topic.rows.get(offset) {
                 Found::Row(row) => (row, false),
                 Found::Gone(row) => (row, true),
-                Found::Absent | Found::Away(_) => continue,
+                Found::Absent => continue,
+                Found::Away(block) => return Err((no, block)),
             };
-            let (before, untaken) = (row.before, state.delayed.get(*offset).is_some());
-            let row = RowDisk {
-                segment: loc.segment,
-                position: loc.position,
-                length: loc.length,
-                ..row.to_disk()
-            };
-            let kept = RewrittenDisk { offset: *offset, before, untaken, gone, row };
-            self.emit(&Entry::Rewritten { topic: *topic, rows: vec![kept] });
+            if row.loc == at && row.id == candidate.row.id {
+                let (before, untaken) = (row.before, topic.delayed.get(offset).is_some());
+                let row = RewrittenDisk { offset, before, untaken, gone, row: row.to_disk() };
+                facts.push(Fact { topic: no, row });
+            }
+        }
+        Ok(facts)
+    }
+
+    /// How many of the facts go into one frame with their record, and the bytes of it all.
+    fn share(&self, candidate: &Candidate, facts: &[Fact]) -> (usize, usize) {
+        let max = self.payload_bytes_max();
+        let (mut count, mut size) = (0, record_bytes(candidate.head.len(), candidate.body.len()));
+        for fact in facts {
+            let more = entry_bytes(codec::encode(&fact.entry()).len());
+            if count > 0 && size + more > max {
+                break;
+            }
+            count += 1;
+            size += more;
+        }
+        (count, size)
+    }
+
+    fn rewrite(&mut self, candidate: &Candidate, facts: impl Iterator<Item = Fact>) {
+        let loc = self.push_record(candidate.row.id, &candidate.head, &candidate.body);
+        for mut fact in facts {
+            (fact.row.row.segment, fact.row.row.position, fact.row.row.length) = (loc.segment, loc.position, loc.length);
+            self.emit(&fact.entry());
         }
     }
 
@@ -270,27 +350,23 @@ impl Writer {
             return Ok(());
         };
         let next = Lsn::new(self.front.next);
-        let pieces = if self.frame_bytes_max() < PIECE_FACTS * 512 { 16 } else { PIECE_FACTS };
-        let mut pending = Vec::new();
+        let bytes_max = self.payload_bytes_max() / 2;
+        let (mut pending, mut bytes) = (Vec::new(), PENDING_KEPT_BYTES);
         let mut resume = None;
         for (offset, kept) in group.pendings_from(from) {
             if kept.said_at < next {
-                if pending.len() >= pieces {
+                let kept = kept.to_disk(offset);
+                let more = codec::encode(&kept).len();
+                if !pending.is_empty() && (pending.len() >= PIECE_FACTS || bytes + more > bytes_max) {
                     resume = Some(offset);
                     break;
                 }
-                pending.push(kept.to_disk(offset));
+                bytes += more;
+                pending.push(kept);
             }
         }
         if !pending.is_empty() {
-            let bytes =
-                pending.iter().map(|kept| 256 + kept.row.origin.as_ref().map_or(0, |_| FACT_BYTES)).sum::<usize>();
-            match self.room(bytes, Urgency::Essential) {
-                Room::Fits => {}
-                Room::NeedsRoll => self.commit_and_roll()?,
-                Room::Full | Room::TooLarge => return Ok(()),
-            }
-            if !self.log.fits(bytes) {
+            if !self.has_room(bytes)? {
                 return Ok(());
             }
             self.emit(&Entry::PendingKept { group: no, pending });
@@ -303,14 +379,10 @@ impl Writer {
     fn keep_idempotency(&mut self, no: TopicNo) -> Result<(), Fatal> {
         let Some((no, topic)) = self.state.topics.range(no..).next() else { return self.drop_front_segment() };
         let (no, known) = (*no, topic.idempotency.said_before(Lsn::new(self.front.next)));
-        for keys in known.chunks(PIECE_FACTS / 2) {
-            let bytes = 64 + keys.len() * 64;
-            match self.room(bytes, Urgency::Essential) {
-                Room::Fits => {}
-                Room::NeedsRoll => self.commit_and_roll()?,
-                Room::Full | Room::TooLarge => return Ok(()),
-            }
-            if !self.log.fits(bytes) {
+        let piece = (self.payload_bytes_max() / 2 / IDEMPOTENCY_BYTES).clamp(1, PIECE_FACTS);
+        for keys in known.chunks(piece) {
+            let bytes = (keys.len() + 1) * IDEMPOTENCY_BYTES;
+            if !self.has_room(bytes)? {
                 return Ok(());
             }
             self.emit(&Entry::IdempotencyKept { topic: no, keys: keys.to_vec() });
@@ -330,7 +402,7 @@ impl Writer {
         self.commit()?;
         self.log.drop_front(self.front.next);
         tracing::debug!(segment = self.front.segment, "the front segment of the log was dropped");
-        self.front = Front { look_at: self.boot, ..Front::default() };
+        self.front = Front { eager: true, ..Front::default() };
         Ok(())
     }
 }

@@ -382,3 +382,50 @@ fn remove_from(map: &mut HashMap<u128, BTreeSet<u64>>, key: u128, offset: u64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::entry::RowDisk;
+    use crate::model::{GroupId, GroupName};
+
+    #[test]
+    fn a_replay_that_learns_of_the_first_of_a_key_last_lets_it_go_first() {
+        let name = GroupName::parse("g").expect("a name");
+        let settings = GroupSettings::default();
+        let disk = GroupDisk::new(1, 1, GroupId::new(1), &name, Millis::ZERO, &settings);
+        let mut group = GroupState::new(disk).expect("a group");
+        let row = RowDisk {
+            id: 1,
+            segment: 1,
+            position: 0,
+            length: 0,
+            body_bytes: 0,
+            key: Some(7),
+            tag: None,
+            due: None,
+            idempotency: None,
+            origin: None,
+            moved_at: None,
+        };
+        let row = Row::from_disk(&row, Default::default());
+        let pending = |state, attempt| Pending {
+            row: row.clone(),
+            attempt,
+            lease: 0,
+            handle: 0,
+            state,
+            superseded: false,
+            said_at: Lsn::NONE,
+        };
+        group.set(5, pending(PendingState::Leased { deadline: 9 }, 1));
+        group.set(30, pending(PendingState::Withheld, 0));
+        group.settle(5);
+        // Said again when the front of the log went, behind what was said of the others.
+        group.set(20, pending(PendingState::Withheld, 0));
+        group.line_up_keys();
+        assert!(group.is_first_of_key(20, 7) && !group.is_first_of_key(30, 7));
+        assert_eq!(group.unstarted().chain(group.ready()).collect::<Vec<_>>(), [20]);
+        assert_eq!(group.withheld().collect::<Vec<_>>(), [30]);
+    }
+}

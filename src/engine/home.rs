@@ -328,7 +328,12 @@ impl IndexPlace for SledPlace {
             RealDisk.create_dir(&self.path()).map_err(fails)?;
             RealDisk.sync_dir(&self.dir).map_err(fails)?;
         }
-        Ok(Box::new(SledIndex::open(&self.path())?))
+        let opened = SledIndex::open(&self.path()).or_else(|error| {
+            // On a full disk the space of the one kept aside may do.
+            self.remove_old().map_err(|_| error)?;
+            SledIndex::open(&self.path())
+        });
+        Ok(Box::new(opened?))
     }
 
     /// One old index is kept for whoever wants to know what happened to it.

@@ -14,6 +14,7 @@ use crate::engine::command::LeaseName;
 use crate::engine::command::{
     Command, JobDone, LookWork, Looked, PreparedMessage, PublishWork, PullWork, Reply, SeekWork, SettleWork, Taken,
 };
+use crate::engine::decide_move::GONE_BYTES;
 use crate::engine::recover::{RecoverError, Recovered, Source, recover};
 use crate::engine::token::Tokens;
 use crate::engine::writer::{Job, Writer};
@@ -35,6 +36,8 @@ use crate::model::{
 pub const INBOX_MAX: usize = 16 * 1024;
 /// Commands that one turn takes at most.
 const BATCH_COMMANDS_MAX: usize = 4096;
+/// Bytes of a commit that no publish takes: a message must fit one with the names of its dead letter.
+const SPARE_BYTES: usize = 2048;
 /// How often the keeper of segments looks for work.
 const KEEPER_PAUSE: Duration = Duration::from_millis(20);
 /// How long after a rebuild of the index that failed the next one begins.
@@ -380,7 +383,7 @@ impl LocalEngine {
         self.check_publish(&request.messages)?;
         let messages: Vec<PreparedMessage> = request.messages.iter().map(prepare).collect();
         let bytes: usize = messages.iter().map(|message| record_bytes(message.head.len(), message.body.len())).sum();
-        let max = self.shared.frame_bytes_max.saturating_sub(messages.len() * 160 + 256);
+        let max = self.shared.frame_bytes_max.saturating_sub(messages.len() * 160 + SPARE_BYTES);
         if bytes > max {
             return Err(PublishError::BatchTooLarge { got: bytes, max });
         }
@@ -758,7 +761,8 @@ impl Engine for LocalEngine {
     }
 
     fn discard(&self, mut request: Discard) -> Answer<'_, Result<DiscardReport, LookupError>> {
-        request.offsets.truncate(bounds::PULL_BATCH_MAX);
+        let fit = (self.shared.frame_bytes_max / GONE_BYTES).saturating_sub(16);
+        request.offsets.truncate(bounds::PULL_BATCH_MAX.min(fit));
         Box::pin(async { self.ask(|reply| Command::Discard(request, reply)).await? })
     }
 

@@ -21,6 +21,7 @@ mod limits;
 pub mod local;
 mod look;
 pub mod oracle;
+mod placing;
 mod recover;
 mod rows;
 mod select;

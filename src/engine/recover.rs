@@ -9,11 +9,12 @@ use crate::codec;
 use crate::disk::Disk;
 use crate::engine::checkpoint;
 use crate::engine::entry::{Entry, RowDisk};
+use crate::engine::placing::Staged;
 use crate::engine::rows::BlockDisk;
 use crate::engine::state::State;
 use crate::engine::writer::{Writer, WriterOptions};
 use crate::engine::{Limits, TornTail};
-use crate::index::{Index, IndexError, IndexReader, Mark};
+use crate::index::{Index, IndexError, IndexReader, Mark, Stopgap};
 use crate::log::{
     Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, RecoveryReport,
     Replay, ReplayFrame, ReplayStart, read_mark,
@@ -95,9 +96,16 @@ pub fn recover(source: &Source) -> Result<Recovered, RecoverError> {
             other => return other,
         }
     }
-    source.place.set_aside()?;
-    let index = source.place.open()?;
-    with_index(source, index, State::new(source.limits), Mark::default(), lost)
+    let anew = source.place.set_aside().and_then(|()| source.place.open()).map_err(|error| error.to_string());
+    let why = match anew {
+        Ok(index) => match with_index(source, index, State::new(source.limits), Mark::default(), lost.clone()) {
+            Err(RecoverError::Log(OpenError::Replay { why, .. })) => why,
+            other => return other,
+        },
+        Err(why) => why,
+    };
+    tracing::error!(why, "no index could be made: until one can, it is in memory");
+    with_index(source, Box::new(Stopgap::default()), State::new(source.limits), Mark::default(), lost)
 }
 
 fn open_index(source: &Source) -> Result<(Box<dyn Index>, State, Mark), IndexError> {
@@ -190,6 +198,7 @@ impl Receiver {
 
     fn recount(&mut self) -> Result<(), String> {
         self.state.matured_to = self.state.now;
+        self.state.staged = Staged::default();
         let (reader, failed) = (&self.reader, &mut self.failed);
         self.state.recount(&mut |topic, block| load(&**reader, topic, block, failed));
         self.state.drop_placeholders();
@@ -241,7 +250,7 @@ impl Replay for Receiver {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        if self.state.dirty_blocks() >= REBUILD_BLOCKS {
+        if self.state.dirty_blocks() >= REBUILD_BLOCKS && !self.state.staged.is_open() {
             let upto = frame.entries().map(|(lsn, _)| lsn).last().unwrap_or(self.applied).max(self.applied);
             self.generation += 1;
             store(&mut *self.index, &mut self.state, self.generation, upto).map_err(|error| error.to_string())?;

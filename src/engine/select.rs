@@ -12,12 +12,14 @@ use crate::engine::topic_state::TopicState;
 use crate::model::Ordering;
 
 /// Messages that one choice looks at, at most, before it says how far it came.
-const SCAN_MAX: u64 = 8 * BLOCK_ROWS;
+pub const SCAN_MAX: usize = 8 * BLOCK_ROWS as usize;
 
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     pub batch_max: usize,
+    /// Messages withheld or dropped at most, before it says how far it came.
+    pub passes_max: usize,
     /// Digests of the tags that fresh and due messages must have; `None`: all.
     pub fresh: Option<&'a [u64]>,
     /// The same for returned messages; `None`: all.
@@ -75,7 +77,7 @@ struct Choice<'a> {
     room: usize,
     withheld_room: usize,
     keys: HashSet<u128>,
-    scanned: u64,
+    scanned: usize,
     out: Selection,
 }
 
@@ -89,6 +91,12 @@ enum Next {
 impl Choice<'_> {
     fn full(&self) -> bool {
         self.out.picks.len() >= self.wanted.batch_max
+    }
+
+    /// As many were passed as one choice may pass.
+    fn passed_enough(&mut self) -> bool {
+        self.out.more |= self.out.withheld.len() + self.out.dropped.len() >= self.wanted.passes_max;
+        self.out.more
     }
 
     fn per_key(&self) -> bool {
@@ -138,8 +146,7 @@ impl Choice<'_> {
 
     fn rest(&mut self, matured_to: u64) {
         self.judge_withheld();
-        if self.due(matured_to) == Next::Go {
-            self.unstarted();
+        if !self.out.more && self.due(matured_to) == Next::Go && self.unstarted() == Next::Go {
             self.fresh();
         }
     }
@@ -152,19 +159,25 @@ impl Choice<'_> {
         }
         for offset in self.group.withheld() {
             if self.group.pending(offset).is_some_and(|pending| !tags.contains(&pending.row.tag)) {
+                if self.passed_enough() {
+                    return;
+                }
                 self.out.dropped.push(offset);
             }
         }
     }
 
     /// What others had pending when the group came to its place.
-    fn unstarted(&mut self) {
+    fn unstarted(&mut self) -> Next {
         for offset in self.group.unstarted() {
             let Some(pending) = self.group.pending(offset) else { continue };
             if self.full() || self.room == 0 {
-                return;
+                return Next::Go;
             }
             if !wants(self.wanted.fresh, &pending.row) {
+                if self.passed_enough() {
+                    return Next::Stop;
+                }
                 self.out.dropped.push(offset);
                 continue;
             }
@@ -174,6 +187,7 @@ impl Choice<'_> {
             self.room -= 1;
             self.out.picks.push((offset, pending.row.clone()));
         }
+        Next::Go
     }
 
     fn due(&mut self, matured_to: u64) -> Next {
@@ -235,7 +249,7 @@ impl Choice<'_> {
         if self.full() || self.room == 0 {
             return Next::Stop;
         }
-        if self.scanned >= SCAN_MAX {
+        if self.scanned >= SCAN_MAX || self.passed_enough() {
             self.out.more = true;
             return Next::Stop;
         }

@@ -16,8 +16,9 @@ use crate::engine::writer::{Job, Writer};
 use crate::index::Index;
 use crate::log::{Fatal, Keeper, LogReader, Step};
 
-/// Most turns without a command that [`Rig::turn`] lets follow each other.
-const TURNS_MAX: usize = 64;
+/// Turns in a row, while the clock stands still, that may do nothing that is seen from outside: no command, no
+/// byte of log, no job. A writer that wants more of them spins.
+const IDLE_TURNS_MAX: usize = 4096;
 
 /// An engine whose writer, jobs and keeper stand still until they are turned.
 ///
@@ -72,17 +73,20 @@ impl Rig {
 
     /// One turn with the commands that have arrived, and further ones as long as there is work.
     pub fn turn(&mut self) -> Result<(), Fatal> {
-        for _ in 0..TURNS_MAX {
+        let mut idle = 0;
+        while idle <= IDLE_TURNS_MAX {
             self.commands.extend(self.inbox.try_iter());
+            let (has_commands, log_end) = (!self.commands.is_empty(), self.writer.log_end());
             self.writer.turn(&mut self.commands)?;
+            let is_idle = !has_commands && self.writer.jobs.is_empty() && self.writer.log_end() == log_end;
+            idle = if is_idle { idle + 1 } else { 0 };
             self.take_jobs();
             let due = self.writer.next_turn().is_some_and(|wait| wait.is_zero());
             if self.writer.is_stopped() || !(self.writer.has_work() || due) {
                 return Ok(());
             }
         }
-        // It waits for a job.
-        Ok(())
+        panic!("the writer spins: it wants one turn after the other, and none of them does anything");
     }
 
     fn take_jobs(&mut self) {
@@ -100,6 +104,15 @@ impl Rig {
         self.index_jobs.len() + self.loads.len() + self.scans.len()
     }
 
+    /// The name of the job that [`Rig::run_job`] would run first.
+    pub fn first_job(&self) -> Option<&'static str> {
+        match self.index_jobs.front() {
+            Some(job) => Some(name_of(job)),
+            None if !self.loads.is_empty() => Some("load"),
+            None => (!self.scans.is_empty()).then_some("scan"),
+        }
+    }
+
     /// Runs one waiting job, chosen by `pick`; the next turn learns its result. Answers its name.
     pub fn run_job(&mut self, pick: u64) -> Option<&'static str> {
         let waiting = [self.index_jobs.len(), self.loads.len(), self.scans.len()];
@@ -108,7 +121,7 @@ impl Rig {
         let (done, name) = match kind {
             0 => {
                 let job = self.index_jobs.pop_front()?;
-                let name = if matches!(job, Job::Checkpoint(_)) { "checkpoint" } else { "rebuild" };
+                let name = name_of(&job);
                 (self.index.run(job)?, name)
             }
             1 => {
@@ -147,5 +160,14 @@ impl Rig {
     /// Ends the log with the mark of a clean stop.
     pub fn finish(self) -> Result<(), Fatal> {
         finish(self.writer, &*self.disk, &self.data_dir, self.clock.random() as u64)
+    }
+}
+
+const fn name_of(job: &Job) -> &'static str {
+    match job {
+        Job::Load { .. } => "load",
+        Job::Checkpoint(_) => "checkpoint",
+        Job::Scan { .. } => "scan",
+        Job::Rebuild { .. } => "rebuild",
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::entry::{
     AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk, TopicNo,
 };
 use crate::engine::group_state::{GroupState, Pending};
+use crate::engine::placing::Staged;
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
@@ -48,6 +49,7 @@ pub struct State {
     pub deleted_topics: Vec<TopicNo>,
     pub deleted_groups: Vec<GroupNo>,
     pub idempotency_keys: usize,
+    pub staged: Staged,
 }
 
 impl State {
@@ -71,6 +73,7 @@ impl State {
             deleted_topics: Vec::new(),
             deleted_groups: Vec::new(),
             idempotency_keys: 0,
+            staged: Staged::default(),
         }
     }
 
@@ -144,21 +147,11 @@ impl State {
                 }
             }
             Entry::Placed { group, progress, pending } => {
-                let Some(state) = self.groups.get_mut(group) else { return };
-                state.clear();
-                state.progress = *progress;
-                let Some(topic) = self.topics.get_mut(&state.disk.topic) else { return };
-                for item in pending {
-                    match item.row.due {
-                        // Not delivered since the group came here: it is taken by its time again.
-                        Some(due) if item.attempt == 0 => {
-                            topic.delayed.insert(item.offset, due, item.row.body_bytes);
-                        }
-                        _ => state.set(item.offset, Pending::from_disk(item, lsn)),
-                    }
-                }
-                self.drop_taken_delayed(state_topic(&self.groups, *group));
-                self.recount_group(*group);
+                self.apply_placed(*group, *progress, pending.iter().map(|item| (item, lsn)));
+            }
+            Entry::PlacedPart { group, part, pending } => self.staged.add(*group, *part, pending, lsn),
+            Entry::PlacedWhole { group, progress, parts } => {
+                self.apply_placed_whole(*group, *progress, *parts);
             }
             Entry::Progressed { group, progress } => self.apply_progress(*group, *progress),
             Entry::Trimmed { topic, head, plain } => self.apply_trimmed(*topic, *head, *plain),
@@ -488,7 +481,7 @@ impl State {
     }
 
     /// Forgets delayed messages that every group has taken.
-    fn drop_taken_delayed(&mut self, no: TopicNo) {
+    pub(super) fn drop_taken_delayed(&mut self, no: TopicNo) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
         if topic.groups.is_empty() || topic.keeps_settled() || topic.delayed.len() == 0 {
             return;

@@ -6,7 +6,8 @@ use crate::engine::rows::Found;
 use crate::engine::writer::{SWEEP_MAX, Writer, millis};
 use crate::log::{Fatal, Room, Urgency};
 
-/// A topic whose oldest block has to be loaded first is looked at again after this long, in ms.
+/// A topic that cannot be trimmed before a block is loaded, or before there is space, is looked at again
+/// after this long, in ms.
 const LOOK_AGAIN_MS: u64 = 20;
 
 impl Writer {
@@ -35,7 +36,10 @@ impl Writer {
                 Room::Fits => {}
                 Room::NeedsRoll => self.commit_and_roll()?,
                 // It lapses when there is room again; nobody gets it before.
-                Room::Full | Room::TooLarge => break,
+                Room::Full | Room::TooLarge => {
+                    self.held_up.insert(no);
+                    break;
+                }
             }
             self.lapse(no, offset);
             any = true;
@@ -86,7 +90,10 @@ impl Writer {
             match self.room(4096, Urgency::Essential) {
                 Room::Fits => {}
                 Room::NeedsRoll => self.commit_and_roll()?,
-                Room::Full | Room::TooLarge => return Ok(()),
+                Room::Full | Room::TooLarge => {
+                    self.plan_trim(no, self.state.now + LOOK_AGAIN_MS);
+                    continue;
+                }
             }
             self.trim(no);
         }

@@ -14,11 +14,12 @@ use crate::engine::checkpoint::Delta;
 use crate::engine::command::{Command, JobDone, PullWork, Reply, Taken};
 use crate::engine::entry::{Entry, GroupNo, TopicNo};
 use crate::engine::front::Front;
+use crate::engine::placing::Placing;
 use crate::engine::rows::BLOCK_ROWS;
 use crate::engine::state::State;
 use crate::engine::stats::Stats;
 use crate::engine::{AccessTable, PullError, Refusal, TornTail};
-use crate::log::{Fatal, FrameMeta, Loc, Log, LogReader, RollError, Room, Urgency};
+use crate::log::{FRAME_HEADER_BYTES, Fatal, FrameMeta, Loc, Log, LogReader, RollError, Room, Urgency};
 use crate::model::{Lsn, Millis};
 
 /// How the engine is set up, beside its [`Limits`](crate::engine::Limits).
@@ -40,6 +41,8 @@ impl Default for WriterOptions {
 
 /// Written leases are synced at the latest this much later, in ms.
 const LEASE_SYNC_MS: u64 = 5;
+/// What waits for space, or for a block of the index, is tried again after this long, in ms.
+pub(super) const HELD_UP_MS: u64 = 20;
 /// While leases exist, a frame at least this often tells the time, in ms.
 const STAMP_MS: u64 = 1000;
 /// A checkpoint begins when this many blocks changed, whatever the log says: bounds their memory.
@@ -70,6 +73,8 @@ pub(super) enum Step {
     Again(Command),
     /// The frame or the segment has no room for it.
     Roll(Command),
+    /// A group is to stand elsewhere.
+    Place(Box<Placing>),
 }
 
 /// A pull that waits.
@@ -89,6 +94,7 @@ pub struct Writer {
     pub(super) reader: LogReader,
     /// Room that the command which is to be tried again asked for.
     asked: Cell<(usize, Urgency)>,
+    /// Bytes of the log, those behind the checkpoint that recovery found included.
     written_bytes: u64,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) options: WriterOptions,
@@ -105,6 +111,8 @@ pub struct Writer {
     timers: BTreeSet<(u64, GroupNo)>,
     timer_of: HashMap<GroupNo, u64>,
     pub(super) touched: BTreeSet<GroupNo>,
+    /// What is due in these groups cannot be done yet: it is tried again after a pause.
+    pub(super) held_up: BTreeSet<GroupNo>,
     /// When each topic is to be looked at for retention (log clock), in both orders.
     pub(super) trims: BTreeSet<(u64, TopicNo)>,
     pub(super) trim_of: HashMap<TopicNo, u64>,
@@ -154,12 +162,15 @@ impl Writer {
         let clock_suspect = state.now > wall + 3_600_000;
         let access_out = Arc::new(RwLock::new(state.access.clone()));
         let groups: BTreeSet<GroupNo> = state.groups.keys().copied().collect();
+        // Lives too short for a checkpoint would otherwise leave the front in place for ever.
+        let behind = log.segments().into_iter().filter(|segment| segment.first > index.1);
+        let written_bytes = behind.map(|segment| segment.file_bytes).sum();
         let mut writer = Self {
             state,
             reader: log.reader(),
             log,
             asked: Cell::new((0, Urgency::Essential)),
-            written_bytes: 0,
+            written_bytes,
             clock,
             options,
             jobs: Vec::new(),
@@ -171,6 +182,7 @@ impl Writer {
             timers: BTreeSet::new(),
             timer_of: HashMap::new(),
             touched: groups,
+            held_up: BTreeSet::new(),
             trims: BTreeSet::new(),
             trim_of: HashMap::new(),
             trim_waits: HashMap::new(),
@@ -222,6 +234,11 @@ impl Writer {
         self.log.segments().iter().map(|segment| segment.first.get()).collect()
     }
 
+    /// Where the log ends: grows with whatever a turn decides.
+    pub fn log_end(&self) -> (u64, Lsn) {
+        (self.log.active_segment(), self.log.last_lsn())
+    }
+
     /// The generation of the newest durable checkpoint.
     pub const fn generation(&self) -> u64 {
         self.generation
@@ -230,6 +247,11 @@ impl Writer {
     /// Most bytes of one commit.
     pub fn frame_bytes_max(&self) -> usize {
         usize::try_from(self.log.options().frame_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// Most bytes of records and entries in one commit.
+    pub(super) fn payload_bytes_max(&self) -> usize {
+        self.frame_bytes_max().saturating_sub(FRAME_HEADER_BYTES)
     }
 
     /// The credentials, as everybody may read them.
@@ -316,6 +338,7 @@ impl Writer {
             Step::Done => {}
             Step::Need(command, topic, block) => self.park(command, topic, block),
             Step::Again(command) => commands.push_front(command),
+            Step::Place(placing) => self.place(*placing, commands)?,
             Step::Roll(command) => {
                 self.commit_and_roll()?;
                 let (bytes, urgency) = self.asked.get();
@@ -347,7 +370,7 @@ impl Writer {
     /// Whether a turn without commands would do something now.
     pub fn has_work(&self) -> bool {
         !self.runnable.is_empty()
-            || self.front.wants_turn()
+            || (self.may_advance_front() && self.front.wants_turn(self.boot))
             || self.timers.first().is_some_and(|(at, _)| *at <= self.boot)
     }
 
@@ -355,11 +378,12 @@ impl Writer {
     pub fn next_turn(&self) -> Option<Duration> {
         let now = self.clock.boot().get();
         let timer = self.timers.first().map(|(at, _)| *at);
-        let idle = (self.changed && !self.checkpoint_running)
+        let idle = (self.changed && !self.checkpoint_running && !self.rebuilding)
             .then(|| self.checkpoint_at + millis(self.options.checkpoint_interval));
         let stamp = (self.leases_exist()).then_some(self.stamp_at);
         let space = (!self.short_of_space.is_empty()).then_some(now + 1);
-        [space, timer, self.lease_sync_at, idle, stamp, self.next_topic_event()]
+        let front = self.front.next_try().filter(|_| self.may_advance_front());
+        [space, timer, self.lease_sync_at, idle, stamp, front, self.next_topic_event()]
             .into_iter()
             .flatten()
             .min()
@@ -391,6 +415,9 @@ impl Writer {
     pub(super) fn room(&self, bytes: usize, urgency: Urgency) -> Room {
         if self.log.fits(bytes) {
             return Room::Fits;
+        }
+        if self.stuck {
+            return Room::Full;
         }
         self.asked.set((bytes, urgency));
         match self.log.room(bytes, urgency) {
@@ -425,7 +452,11 @@ impl Writer {
     }
 
     fn meta(&self) -> FrameMeta {
-        FrameMeta { time: Millis::new(self.state.now), boot: Millis::new(self.boot) }
+        FrameMeta { time: Millis::new(self.state.now), boot: self.boot_time() }
+    }
+
+    pub(super) const fn boot_time(&self) -> Millis {
+        Millis::new(self.boot)
     }
 
     // ---- replies ----
@@ -614,6 +645,7 @@ impl Writer {
     fn thaw(&mut self, generation: u64) {
         self.generation = generation;
         self.checkpoint_lsn = self.checkpointing;
+        self.front.look_now();
         let mut clean = Vec::new();
         for (no, topic) in &mut self.state.topics {
             clean.extend(topic.rows.thaw().into_iter().map(|block| (*no, block)));
@@ -635,6 +667,7 @@ impl Writer {
                 }
                 self.rebuilding = false;
                 self.generation = generation;
+                self.runnable.extend(self.waiters.keys());
                 let waiting: Vec<(TopicNo, u64)> = self.parked.keys().copied().collect();
                 for (topic, block) in waiting {
                     self.loading.remove(&(topic, block));
@@ -665,6 +698,9 @@ impl Writer {
         }
         if self.leases_exist() && self.boot >= self.stamp_at {
             self.stamp_at = self.boot + STAMP_MS;
+            if self.room(0, Urgency::Essential) == Room::NeedsRoll {
+                self.commit_and_roll()?;
+            }
             if self.log.fits(0) {
                 self.log.write(self.meta())?;
                 self.state.boot = self.boot;
@@ -708,7 +744,9 @@ impl Writer {
             };
             let waits = self.waiters.get(&no).and_then(|waiters| waiters.iter().map(|waiter| waiter.until).min());
             let until = group.next_until().map(|until| self.boot_at(until));
+            let earliest = if self.held_up.remove(&no) { self.boot + HELD_UP_MS } else { 0 };
             if let Some(at) = [group.next_deadline(), until, waits].into_iter().flatten().min() {
+                let at = at.max(earliest);
                 self.timers.insert((at, no));
                 self.timer_of.insert(no, at);
             }

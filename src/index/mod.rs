@@ -5,9 +5,11 @@
 
 mod model;
 mod sled_index;
+mod stopgap;
 
 pub use model::{ModelIndex, Mood};
 pub use sled_index::SledIndex;
+pub use stopgap::Stopgap;
 
 use std::sync::Arc;
 
@@ -129,6 +131,10 @@ pub trait Index: Send {
     fn commit(&mut self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError>;
     /// Bytes it takes on disk.
     fn disk_bytes(&self) -> u64;
+    /// It is in memory only, until there is space for another one.
+    fn is_stopgap(&self) -> bool {
+        false
+    }
 }
 
 const FRAME_BYTES: usize = 12;

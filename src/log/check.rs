@@ -71,6 +71,10 @@ pub fn check(
     ) {
         Ok(()) => {}
         Err(OpenError::Damaged { file, at_byte, why }) => report.damage = Some(Damage { file, at_byte, why }),
+        Err(OpenError::CopyLacks { file }) => {
+            let why = "it is missing: it was dropped while this copy was taken".to_owned();
+            report.damage = Some(Damage { file, at_byte: 0, why });
+        }
         Err(OpenError::MissingSegment { file, why }) => report.damage = Some(Damage { file, at_byte: 0, why }),
         Err(error) => return Err(error),
     }
@@ -93,7 +97,7 @@ fn check_all(
         if loaded.is_short() && rules.place == Place::Original {
             return Err(damaged(*first, loaded.bytes.len(), "the file is shorter than it was made"));
         }
-        walk(&loaded, *next, |frame| check_frame(*first, &frame, loaded.header.seed(), report))?;
+        walk(&loaded, *next, rules.place, |frame| check_frame(*first, &frame, loaded.header.seed(), report))?;
         report.segments += 1;
     }
     let (first, seed) = (plan.last.header.first, plan.last.header.seed());

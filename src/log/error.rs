@@ -54,6 +54,15 @@ pub enum OpenError {
         /// Why it is needed.
         why: String,
     },
+    /// The original gave up a segment before the copy reached it.
+    #[error(
+        "{file} is missing: it was dropped while this copy was taken; take the copy again, and if it takes \
+         long, with a larger `log.drop_keep_min`"
+    )]
+    CopyLacks {
+        /// Its name.
+        file: String,
+    },
     /// A later build wrote this.
     #[error("{file} has format {found}, this build knows formats up to {known}")]
     Newer {

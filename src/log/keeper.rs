@@ -17,6 +17,8 @@ use crate::model::{Lsn, Millis};
 /// Recycled segments that are kept beyond the spares wanted. Without them the spares would be full, of
 /// freshly zeroed files, whenever a dropped segment's time has passed, and nothing ever recycled.
 const RECYCLED_EXTRA_MAX: usize = 4;
+/// Of the reserve, spares that only a start takes: without one it could not even accept acks.
+const START_SPARES: usize = 1;
 /// Bytes zeroed in one step.
 const FILL_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -25,6 +27,23 @@ pub(crate) struct Filling {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     done: u64,
+}
+
+/// A segment that the log does not need any more.
+struct Dropped {
+    file_bytes: u64,
+    /// Boot time at which the keeper first saw it.
+    since: Option<Millis>,
+    during: Dropping,
+}
+
+/// When a segment was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dropping {
+    /// While this process runs: a copy begun before may need it.
+    ThisLife,
+    /// Before: a copy begun since the start does not need it.
+    EarlierLife,
 }
 
 /// Spares at hand, and what may become one. Never held during I/O.
@@ -36,8 +55,8 @@ pub(crate) struct Pool {
     pub(crate) unfit: Vec<u64>,
     /// Higher than the number of any spare that ever was in this directory, as far as anybody knows.
     spare_next: u64,
-    /// First lsn of dropped segments, and the boot time at which the keeper first saw them.
-    dropped: BTreeMap<u64, (u64, Option<Millis>)>,
+    /// Dropped segments by their first lsn.
+    dropped: BTreeMap<u64, Dropped>,
     /// Taken out while a step works on it.
     filling: Option<Filling>,
     no_space: bool,
@@ -58,16 +77,21 @@ impl Pool {
     pub(crate) fn available(&self, urgency: Urgency, reserve: usize) -> bool {
         match urgency {
             Urgency::Ordinary => self.spares.len() > reserve,
-            Urgency::Essential => !self.spares.is_empty(),
+            Urgency::Essential => self.spares.len() > START_SPARES.min(reserve),
         }
     }
 
-    pub(crate) fn drop_segment(&mut self, first: Lsn, file_bytes: u64) {
-        self.dropped.entry(first.get()).or_insert((file_bytes, None));
+    /// For a start on a full disk: also the one that everybody else leaves.
+    pub(crate) fn take_last(&mut self) -> Option<u64> {
+        self.spares.pop()
+    }
+
+    pub(crate) fn drop_segment(&mut self, first: Lsn, file_bytes: u64, during: Dropping) {
+        self.dropped.entry(first.get()).or_insert(Dropped { file_bytes, since: None, during });
     }
 
     fn dropped_bytes(&self) -> u64 {
-        self.dropped.values().map(|(bytes, _)| bytes).sum()
+        self.dropped.values().map(|dropped| dropped.file_bytes).sum()
     }
 }
 
@@ -149,12 +173,14 @@ impl Keeper {
         let hurry = pool.no_space && wanted;
         let mut bytes_over = pool.dropped_bytes().saturating_sub(shared.options.drop_keep_bytes);
         let mut due = Vec::new();
-        for (first, (bytes, since)) in pool.dropped.range_mut(..durable) {
-            let age = now.since(*since.get_or_insert(now));
-            if hurry || bytes_over > 0 || age >= shared.options.drop_keep {
+        for (first, dropped) in pool.dropped.range_mut(..durable) {
+            let age = now.since(*dropped.since.get_or_insert(now));
+            // Much may be dropped at once: a copy under way still finds what it has listed.
+            let may_crowd_out = dropped.during == Dropping::EarlierLife || age >= shared.options.drop_keep_min;
+            if hurry || (bytes_over > 0 && may_crowd_out) || age >= shared.options.drop_keep {
                 due.push(*first);
             }
-            bytes_over = bytes_over.saturating_sub(*bytes);
+            bytes_over = bytes_over.saturating_sub(dropped.file_bytes);
         }
         let segment = due.into_iter().find_map(|first| shared.remove_unused(first))?;
         pool.dropped.remove(&segment.first.get());

@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use check::{CheckReport, Damage, Progress, check};
 pub use error::{Fatal, OpenError, ReadError, RollError};
 pub use files::Pin;
-pub use format::{Entries, FORMAT, FrameKind, entry_bytes, record_bytes};
+pub use format::{Entries, FORMAT, FRAME_HEADER_BYTES, FrameKind, entry_bytes, record_bytes};
 pub use keeper::{Keeper, SpaceState, Step};
 pub use mark::{CleanMark, MarkError, read_mark, write_mark};
 pub use reader::{LogReader, Record, Scan, ScanFrame};
@@ -86,12 +86,14 @@ pub struct Options {
     pub frame_bytes_max: u64,
     /// Segments kept ready for everybody. A few recycled ones may come on top.
     pub spares: usize,
-    /// Further ones for [`Urgency::Essential`] only.
+    /// Further ones for [`Urgency::Essential`] only; the last of them is left to the next start.
     pub reserve: usize,
     /// How long a dropped segment stays for the sake of copies being taken.
     pub drop_keep: Duration,
-    /// Most bytes of segments that stay for that.
+    /// Most bytes of segments that stay for that, once they are older than `drop_keep_min`.
     pub drop_keep_bytes: u64,
+    /// How long one stays however many bytes were dropped, unless the disk is full.
+    pub drop_keep_min: Duration,
     /// What recovery may give up.
     pub strictness: Strictness,
     /// Where the data directory is.
@@ -117,9 +119,10 @@ impl Default for Options {
             segment_bytes,
             frame_bytes_max: segment_bytes / 4,
             spares: 1,
-            reserve: 2,
+            reserve: 3,
             drop_keep: Duration::from_secs(600),
             drop_keep_bytes: 1024 * 1024 * 1024,
+            drop_keep_min: Duration::from_secs(30),
             strictness: Strictness::CutTornTail,
             place: Place::Original,
         }

@@ -113,18 +113,19 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path, first: Lsn) -> Result<Loaded, Op
 pub(crate) fn walk(
     loaded: &Loaded,
     next: Lsn,
+    place: Place,
     mut each: impl FnMut(Frame<'_>) -> Result<(), OpenError>,
 ) -> Result<usize, OpenError> {
     let first = loaded.header.first;
     let mut frames = Frames::new(&loaded.bytes, &loaded.header);
     // At least the head frame, also of a segment that ends where it begins.
     while frames.position == SEGMENT_HEADER_BYTES || frames.expected < next {
-        let frame = frames.step().map_err(|stop| {
-            let why = match stop {
-                Stop::Clean => "frames are missing before the next segment",
-                Stop::Bad(why) => why,
-            };
-            damaged(first, frames.position, why)
+        let frame = frames.step().map_err(|stop| match (stop, place) {
+            (Stop::Clean, Place::Original) => {
+                damaged(first, frames.position, "frames are missing before the next segment")
+            }
+            (Stop::Clean, Place::Copy) => OpenError::CopyLacks { file: segment_name(frames.expected) },
+            (Stop::Bad(why), _) => damaged(first, frames.position, why),
         })?;
         if frame.header.next() > next {
             return Err(damaged(first, frame.position as usize, "a frame reaches into the next segment"));
@@ -186,8 +187,12 @@ impl Plan {
         plan.judge(rules)?;
         let kept: Vec<Lsn> = segments.into_iter().filter(|first| *first >= plan.first_kept).collect();
         if kept.first() != Some(&plan.first_kept) {
+            let file = segment_name(plan.first_kept);
             let why = format!("the log begins with it and ends at lsn {}", plan.tail.last);
-            return Err(OpenError::MissingSegment { file: segment_name(plan.first_kept), why });
+            return Err(match rules.place {
+                Place::Original => OpenError::MissingSegment { file, why },
+                Place::Copy => OpenError::CopyLacks { file },
+            });
         }
         Ok(Some(Self { kept, ..plan }))
     }
@@ -260,7 +265,7 @@ fn copied_tail(
     let Some(before) = before else { return found };
     let whole = match &found {
         Ok((_, tail)) if before < tail.first_kept => true,
-        Ok(_) => load(disk, dir, before).and_then(|loaded| walk(&loaded, last, |_| Ok(()))).is_ok(),
+        Ok(_) => load(disk, dir, before).and_then(|loaded| walk(&loaded, last, Place::Copy, |_| Ok(()))).is_ok(),
         Err(OpenError::Damaged { .. }) => false,
         Err(_) => true,
     };

@@ -15,7 +15,7 @@ use crate::disk::Disk;
 use crate::log::error::opening;
 use crate::log::files::{Segment, Shared, segment_name, spare_name};
 use crate::log::format::{FrameKind, Seed, record_bytes, u32_of};
-use crate::log::keeper::{Pool, is_no_space};
+use crate::log::keeper::{Dropping, Pool, is_no_space};
 use crate::log::plan::{Directory, Plan, Rules, damaged, head_epoch, load, load_header, walk};
 use crate::log::scan::{Frame, Frames};
 use crate::log::{CleanMark, Epoch, Loc, Log, OpenError, Options, Place};
@@ -183,6 +183,8 @@ struct Recovery<'a> {
     frames: u64,
     segments: Vec<Segment>,
     cut: Vec<CutTail>,
+    /// A dropped segment whose file became the first one of this life.
+    reclaimed: Option<Lsn>,
 }
 
 impl Log {
@@ -206,6 +208,7 @@ impl Log {
             frames: 0,
             segments: Vec::new(),
             cut: Vec::new(),
+            reclaimed: None,
         };
         recovery.settle_directory()?;
         let directory = recovery.read_directory()?;
@@ -266,7 +269,8 @@ impl Recovery<'_> {
             self.replay_proven(plan)?;
             self.keep_aside(plan)?;
         }
-        let begun = self.begin_segment(plan.as_ref(), epoch, &mut pool)?;
+        self.remove_leftovers(directory, &pool)?;
+        let begun = self.begin_segment((directory, plan.as_ref()), epoch, &mut pool)?;
         self.tidy(directory, first_kept, &mut pool)?;
         let report = RecoveryReport {
             epoch,
@@ -367,7 +371,7 @@ impl Recovery<'_> {
             if loaded.is_short() && self.rules.place == Place::Original {
                 return Err(damaged(first, loaded.bytes.len(), "the file is shorter than it was made"));
             }
-            let used = walk(&loaded, next, |frame| self.replay_new(first, frame))?;
+            let used = walk(&loaded, next, self.rules.place, |frame| self.replay_new(first, frame))?;
             self.add_segment(first, loaded.header.seed(), loaded.header.file_bytes, used as u64);
         }
         let (first, (end, _)) = (plan.last.header.first, self.first_unproven(plan));
@@ -439,31 +443,43 @@ impl Recovery<'_> {
         }
     }
 
-    /// Removes what earlier runs left; dropped segments are left to the keeper.
-    fn tidy(&mut self, directory: &Directory, first_kept: Lsn, pool: &mut Pool) -> Result<(), OpenError> {
-        for first in directory.segments.iter().filter(|first| **first < first_kept) {
-            // Nothing reads it again, so its salt does not matter.
-            self.add_segment(*first, Seed::new(0), 0, 0);
-            pool.drop_segment(*first, self.opening.options.segment_bytes);
-        }
+    /// Removes files that an earlier life did not finish: on a full disk their space may be all there is.
+    fn remove_leftovers(&self, directory: &Directory, pool: &Pool) -> Result<(), OpenError> {
         let unfit = directory.spares.iter().filter(|number| pool.unfit.contains(number));
-        let mut doomed: Vec<PathBuf> = unfit.map(|number| self.dir.join(spare_name(*number))).collect();
-        doomed.extend(directory.temporary.iter().map(|name| self.dir.join(name)));
-        let torn = directory.torn.iter().chain(self.cut.iter().filter_map(|cut| cut.kept_as.as_ref()));
-        let mut torn: Vec<&String> = torn.collect();
-        torn.sort_unstable();
-        let surplus = torn.len().saturating_sub(TORN_FILES_MAX);
-        doomed.extend(torn.into_iter().take(surplus).map(|name| self.dir.join(name)));
-        let data_dir = &self.opening.data_dir;
-        let beside = self.disk().list(data_dir).map_err(opening("list", data_dir))?;
-        let marks = beside.iter().filter(|name| name.starts_with("CLEAN-") && name.ends_with(".tmp"));
-        doomed.extend(marks.map(|name| data_dir.join(name)));
-        for path in &doomed {
+        let unfit = unfit.map(|number| spare_name(*number));
+        let doomed: Vec<PathBuf> =
+            unfit.chain(directory.temporary.iter().cloned()).map(|name| self.dir.join(name)).collect();
+        self.remove(&doomed)
+    }
+
+    fn remove(&self, doomed: &[PathBuf]) -> Result<(), OpenError> {
+        for path in doomed {
             self.disk().unlink(path).map_err(opening("unlink", path))?;
         }
         if !doomed.is_empty() {
             self.disk().sync_dir(&self.dir).map_err(opening("sync", &self.dir))?;
         }
         Ok(())
+    }
+
+    /// Removes what earlier lives left aside; dropped segments are left to the keeper.
+    fn tidy(&mut self, directory: &Directory, first_kept: Lsn, pool: &mut Pool) -> Result<(), OpenError> {
+        let reclaimed = self.reclaimed;
+        let dropped = directory.segments.iter().filter(|first| **first < first_kept && Some(**first) != reclaimed);
+        for first in dropped {
+            // Nothing reads it again, so its salt does not matter.
+            self.add_segment(*first, Seed::new(0), 0, 0);
+            pool.drop_segment(*first, self.opening.options.segment_bytes, Dropping::EarlierLife);
+        }
+        let torn = directory.torn.iter().chain(self.cut.iter().filter_map(|cut| cut.kept_as.as_ref()));
+        let mut torn: Vec<&String> = torn.collect();
+        torn.sort_unstable();
+        let surplus = torn.len().saturating_sub(TORN_FILES_MAX);
+        let mut doomed: Vec<PathBuf> = torn.into_iter().take(surplus).map(|name| self.dir.join(name)).collect();
+        let data_dir = &self.opening.data_dir;
+        let beside = self.disk().list(data_dir).map_err(opening("list", data_dir))?;
+        let marks = beside.iter().filter(|name| name.starts_with("CLEAN-") && name.ends_with(".tmp"));
+        doomed.extend(marks.map(|name| data_dir.join(name)));
+        self.remove(&doomed)
     }
 }

@@ -14,7 +14,7 @@ use crate::log::format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader,
     entry_bytes, put_entry, put_record, record_bytes, seal, u32_of,
 };
-use crate::log::keeper::SpaceState;
+use crate::log::keeper::{Dropping, SpaceState};
 use crate::log::{CleanMark, Epoch, Fatal, Keeper, Loc, LogReader, RollError, Step, Urgency};
 use crate::model::{Lsn, Millis};
 
@@ -157,6 +157,12 @@ impl Log {
         }
     }
 
+    /// Most bytes of the head of a segment: a frame of any allowed size must fit behind it.
+    pub fn head_bytes_max(&self) -> u64 {
+        let options = &self.shared.options;
+        options.segment_bytes - options.frame_bytes_max - 2 * FRAME_HEADER_BYTES as u64
+    }
+
     /// Whether the frame being built takes this much more payload.
     pub fn fits(&self, payload_bytes: usize) -> bool {
         let bytes = (self.frame_len() + payload_bytes) as u64;
@@ -264,8 +270,7 @@ impl Log {
         (frame.time, frame.boot) = (self.meta.time, self.meta.boot);
         (frame.synced, frame.first_kept) = (self.last, self.first_kept);
         let bytes = segment_front(&header, frame, head);
-        // A frame of any allowed size must fit behind the head.
-        let max = options.segment_bytes - options.frame_bytes_max - 2 * FRAME_HEADER_BYTES as u64;
+        let max = self.head_bytes_max();
         if bytes.len() as u64 > max {
             return Err(RollError::HeadTooLarge { bytes: bytes.len() as u64, max });
         }
@@ -315,7 +320,7 @@ impl Log {
         drop(table);
         let mut pool = locked(&self.shared.pool);
         for (first, file_bytes) in dropped {
-            pool.drop_segment(first, file_bytes);
+            pool.drop_segment(first, file_bytes, Dropping::ThisLife);
         }
     }
 

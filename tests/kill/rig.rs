@@ -27,24 +27,18 @@ const CHECKED_ROUNDS: u64 = 100;
 const INDEX_ROUNDS: u64 = 10;
 /// One round in so many copies the directory under load.
 const COPY_ROUNDS: u64 = 8;
+type Settings = &'static [(&'static str, &'static str)];
+
 /// Small segments and frequent checkpoints: segments are begun, dropped and recycled, and checkpoints written,
-/// many times in a run, and killed in the middle of it. Dropped segments stay for the copies, however many.
-const SETTINGS: &[(&str, &str)] = &[
+/// many times in a run, and killed in the middle of it.
+const SMALL_SEGMENTS: Settings = &[
     ("WINDLASS_LIMITS_BODY_BYTES_MAX", "64 KiB"),
     ("WINDLASS_LIMITS_BATCH_BYTES_MAX", "192 KiB"),
     ("WINDLASS_LOG_SEGMENT_BYTES", "1 MiB"),
-    ("WINDLASS_LOG_DROP_KEEP_BYTES", "64 GiB"),
-    ("WINDLASS_LOG_DROP_KEEP", "20 s"),
     ("WINDLASS_CHECKPOINT_INTERVAL", "150 ms"),
 ];
 const ACCOUNT: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 const PULLER: &str = "http-pull";
-
-fn settled_command(data: &Path) -> Command {
-    let mut command = serve_command(data);
-    command.envs(SETTINGS.iter().copied());
-    command
-}
 
 fn topics() -> Vec<Topic> {
     let orders = Topic { name: "orders", groups: &["left", "right"], per_key: true, attempts_max: None, dead: None };
@@ -84,6 +78,8 @@ pub struct Rig {
     round: u64,
     /// After each kill the end of the log is lost, as on a disk that lies.
     disk_lies: bool,
+    settings: Settings,
+    copy_rounds: u64,
 }
 
 impl Rig {
@@ -108,7 +104,20 @@ impl Rig {
             tally: Tally::default(),
             round: 0,
             disk_lies: false,
+            settings: SMALL_SEGMENTS,
+            copy_rounds: COPY_ROUNDS,
         }
+    }
+
+    /// A server as it comes, copied in every other round: its directory is much larger than what is in it.
+    pub fn with_default_settings(self) -> Self {
+        Self { settings: &[], copy_rounds: 2, ..self }
+    }
+
+    fn command(&self, data: &Path) -> Command {
+        let mut command = serve_command(data);
+        command.envs(self.settings.iter().copied());
+        command
     }
 
     /// A run that must fail.
@@ -164,7 +173,7 @@ impl Rig {
 
     fn start(&mut self) -> Process {
         let begun = Instant::now();
-        let server = match Process::try_start(settled_command(&self.data), &self.data) {
+        let server = match Process::try_start(self.command(&self.data), &self.data) {
             Ok(server) => server,
             Err(said) => self.fail(&format!("the server did not start: {said}")),
         };
@@ -202,7 +211,7 @@ impl Rig {
     fn live(&mut self, server: &mut Process) -> Option<Copy> {
         self.stage.ending.store(false, Ordering::SeqCst);
         let life = Duration::from_millis(20 + self.dice.below(LIFE_MS));
-        let copying = self.dice.below(COPY_ROUNDS) == 0;
+        let copying = self.dice.below(self.copy_rounds) == 0;
         let (stage, data, workers) = (&self.stage, &self.data, &mut self.workers);
         let address = server.address;
         let mut copy = None;
@@ -231,7 +240,7 @@ impl Rig {
     /// A second server opens the copy, as its owner would after a disaster.
     fn check_copy(&mut self, mut copy: Copy) {
         self.tally.copies += 1;
-        let server = match Process::try_start(settled_command(&copy.data), &copy.data) {
+        let server = match Process::try_start(self.command(&copy.data), &copy.data) {
             Ok(server) => server,
             Err(said) => {
                 copy.dir.disable_cleanup(true);

@@ -24,6 +24,11 @@ pub struct History {
     calls: Vec<Call>,
     tally: Tally,
     ended: Ended,
+    /// The segment that was written to when each message was published.
+    born: Vec<(u64, u64)>,
+    /// A fault of a script: how many operations it waits for from this one on.
+    armed: Option<(u64, u64, Fault)>,
+    struck: bool,
 }
 
 /// Why a life ended.
@@ -44,13 +49,14 @@ impl From<String> for End {
     }
 }
 
+/// Lives of a script.
+const SCRIPT_LIVES: u64 = 4;
 /// Calls under way at once.
 const CALLS_MAX: usize = 6;
 
 /// Plays the history of a seed: this many lives, then everything must be delivered.
-pub fn play(seed: u64, lives: u64) -> Result<Tally, String> {
+pub fn play(seed: u64, lives: u64, segment_bytes: u64) -> Result<Tally, String> {
     let dice = Dice::new(seed ^ 0x51a7_e0f1);
-    let segment_bytes = 256 << 10;
     let mut history = History {
         machine: Machine::new(seed, segment_bytes),
         world: World::default(),
@@ -58,6 +64,9 @@ pub fn play(seed: u64, lives: u64) -> Result<Tally, String> {
         calls: Vec::new(),
         tally: Tally::new(),
         ended: Ended::Stopped,
+        born: Vec::new(),
+        armed: None,
+        struck: false,
     };
     let played = std::panic::catch_unwind(AssertUnwindSafe(|| history.lives(lives)));
     let why = match played {
@@ -76,26 +85,29 @@ pub fn play(seed: u64, lives: u64) -> Result<Tally, String> {
 }
 
 /// What one fault at one operation came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Struck {
     /// The fault happened.
     Hit,
-    /// The script ended before it; this many segments had been dropped from the front of the log by then.
-    Missed { dropped: bool },
+    /// The script ended before it: what it had done by then, counted.
+    Missed(Tally),
 }
 
 /// Plays the same script each time, with one fault at operation `at`, then a restart that must show all
 /// that was answered, and deliver it.
 pub fn strike(seed: u64, steps: u64, at: u64, fault: Fault) -> Result<Struck, String> {
     let mut history = History {
-        machine: Machine::new(seed, 256 << 10),
+        machine: Machine::new(seed, 64 << 10),
         world: World::default(),
         dice: Dice::new(seed),
         calls: Vec::new(),
         tally: Tally::new(),
         ended: Ended::Stopped,
+        born: Vec::new(),
+        armed: None,
+        struck: false,
     };
-    history.machine.disk.fail(at, fault);
+    history.arm(at, fault);
     let played = std::panic::catch_unwind(AssertUnwindSafe(|| history.script(steps)));
     let lines = || history.machine.trace.iter().cloned().collect::<Vec<_>>().join("\n");
     match played {
@@ -107,24 +119,56 @@ pub fn strike(seed: u64, steps: u64, at: u64, fault: Fault) -> Result<Struck, St
 
 impl History {
     fn script(&mut self, steps: u64) -> Result<Struck, String> {
-        let mut lived = self.open();
-        for _ in 0..steps {
-            if lived.is_err() {
-                break;
+        for life in 0..SCRIPT_LIVES {
+            match self.part(steps / SCRIPT_LIVES) {
+                Ok(()) => self.be_killed(),
+                Err(End::Broken(why)) => return Err(why),
+                Err(End::Dead(_)) => {
+                    self.be_killed();
+                    break;
+                }
             }
-            lived = self.step();
+            if life > 0 {
+                self.count("restarted");
+            }
         }
-        if let Err(End::Broken(why)) = lived {
-            return Err(why);
-        }
-        let struck = if self.machine.disk.hits() > 0 {
-            Struck::Hit
-        } else {
-            let first = self.machine.rig.as_ref().and_then(|rig| rig.segments().first().copied());
-            Struck::Missed { dropped: first.is_some_and(|first| first > 1) }
-        };
+        let struck = if self.struck { Struck::Hit } else { Struck::Missed(self.tally.clone()) };
         self.machine.disk.mend();
         self.machine.unbound();
+        match self.drain() {
+            Ok(()) => Ok(struck),
+            Err(End::Broken(why)) => Err(why),
+            Err(End::Dead(Dead(why))) => Err(format!("it ended without a fault: {why}")),
+        }
+    }
+
+    /// One life of a script.
+    fn part(&mut self, steps: u64) -> Result<(), End> {
+        self.open()?;
+        for _ in 0..steps {
+            let before = self.machine.segments();
+            self.step()?;
+            let after = self.machine.segments();
+            if before.first() != after.first() {
+                self.count("front dropped");
+                let dropped = |segment: &u64| after.first().is_some_and(|first| segment < first);
+                let live = self.born.iter().any(|(mark, segment)| dropped(segment) && self.world.is_unsettled(*mark));
+                if live {
+                    self.count("front dropped with live messages");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self, after: u64, fault: Fault) {
+        self.armed = Some((after, self.machine.disk.ops(), fault));
+        self.machine.disk.fail(after, fault);
+    }
+
+    fn be_killed(&mut self) {
+        self.struck |= self.machine.disk.hits() > 0;
+        let left = self.armed.map(|(after, from, fault)| (after.saturating_sub(self.machine.disk.ops() - from), fault));
         let when = self.when();
         self.machine.rig = None;
         for call in std::mem::take(&mut self.calls) {
@@ -132,10 +176,39 @@ impl History {
         }
         self.machine.kill();
         self.ended = Ended::Killed;
-        match self.drain() {
-            Ok(()) => Ok(struck),
-            Err(End::Broken(why)) => Err(why),
-            Err(End::Dead(Dead(why))) => Err(format!("it ended without a fault: {why}")),
+        if let Some((after, fault)) = left.filter(|_| !self.struck) {
+            self.arm(after, fault);
+        }
+    }
+
+    /// Counts what an answer shows to have happened.
+    fn count_answer(&mut self, asked: &Asked, answer: &super::calls::Answer, when: When) {
+        use super::calls::Answer;
+        match (asked, answer) {
+            (Asked::Publish { marks, .. }, Answer::Publish(Ok(_))) => {
+                let segment = self.machine.segments().last().copied().unwrap_or(0);
+                self.born.extend(marks.iter().map(|mark| (*mark, segment)));
+                self.count("published");
+            }
+            (Asked::Pull { topic, group, .. }, Answer::Pull(Ok(pulled))) if !pulled.deliveries.is_empty() => {
+                self.count("pulled");
+                let offsets: Vec<u64> = pulled.deliveries.iter().map(|one| one.message.head.offset.get()).collect();
+                if let Some(group) = self.world.group(topic, group) {
+                    let lapsed = |offset: &u64| {
+                        let lease = group.standings.get(offset).and_then(|standing| standing.lease.as_ref());
+                        lease.is_some_and(|lease| lease.deadline <= when.lease_clock)
+                    };
+                    if offsets.iter().any(lapsed) {
+                        self.count("lapsed");
+                    }
+                }
+            }
+            (Asked::Settle { items, .. }, Answer::Settle(Ok(_))) => {
+                if items.iter().any(|(_, _, act)| *act == super::calls::Act::Ack) {
+                    self.count("acked");
+                }
+            }
+            _ => {}
         }
     }
 
@@ -251,7 +324,9 @@ impl History {
         }
         if self.dice.one_in(3) {
             let pick = self.dice.roll();
-            self.machine.run_job(pick);
+            if self.machine.run_job(pick) == Some("checkpoint") {
+                self.count("checkpoints");
+            }
         }
         if self.dice.one_in(3) {
             self.machine.keep()?;
@@ -309,6 +384,7 @@ impl History {
             if !self.world.topics.contains_key(DEAD) {
                 self.world.topics.insert(DEAD.to_owned(), TopicModel { exists: Tri::Maybe, ..TopicModel::default() });
             }
+            self.count_answer(&asked, &answer, when);
             self.world.answered(&asked, answer, when, &releases)?;
         }
         Ok(())

@@ -84,6 +84,7 @@ pub struct Machine {
     pub turns: u64,
     pub trace: VecDeque<String>,
     segment_bytes: u64,
+    pub checkpoint_interval: Duration,
     /// The disk may be full.
     pub bounded: bool,
 }
@@ -102,6 +103,7 @@ impl Machine {
             turns: 0,
             trace: VecDeque::new(),
             segment_bytes,
+            checkpoint_interval: Duration::from_secs(2),
             bounded: false,
         }
     }
@@ -127,7 +129,7 @@ impl Machine {
             limits: Limits::default(),
             options: WriterOptions {
                 checkpoint_log_bytes: self.segment_bytes / 3,
-                checkpoint_interval: Duration::from_secs(2),
+                checkpoint_interval: self.checkpoint_interval,
                 ..WriterOptions::default()
             },
             index_is_foreign: false,
@@ -150,12 +152,17 @@ impl Machine {
         rig.turn().map_err(|fatal| Dead(fatal.to_string()))
     }
 
-    pub fn run_job(&mut self, pick: u64) -> bool {
+    /// First lsns of the segments of the log.
+    pub fn segments(&self) -> Vec<u64> {
+        self.rig.as_ref().map_or_else(Vec::new, Rig::segments)
+    }
+
+    pub fn run_job(&mut self, pick: u64) -> Option<&'static str> {
         let name = self.rig.as_mut().expect("the engine runs").run_job(pick);
         if let Some(name) = name {
             self.say(|| format!("  job: {name}"));
         }
-        name.is_some()
+        name
     }
 
     pub fn keep(&mut self) -> Result<windlass::log::Step, Dead> {
@@ -178,17 +185,27 @@ impl Machine {
     /// Turns until a call is answered.
     pub fn wait<T>(&mut self, call: impl Future<Output = T> + Send) -> Result<T, Dead> {
         let mut call = Box::pin(call);
-        for _ in 0..5_000 {
-            if let Some(answer) = poll(call.as_mut()) {
+        for _ in 0..100 {
+            if let Some(answer) = self.wait_a_while(call.as_mut())? {
                 return Ok(answer);
+            }
+        }
+        panic!("a call was never answered");
+    }
+
+    /// The same, but the call may go unanswered for now.
+    pub fn wait_a_while<T>(&mut self, mut call: Pin<&mut (impl Future<Output = T> + Send)>) -> Result<Option<T>, Dead> {
+        for _ in 0..50 {
+            if let Some(answer) = poll(call.as_mut()) {
+                return Ok(Some(answer));
             }
             self.turn()?;
             if let Some(answer) = poll(call.as_mut()) {
-                return Ok(answer);
+                return Ok(Some(answer));
             }
             self.run_job(0);
         }
-        panic!("a call was never answered");
+        Ok(None)
     }
 
     /// The process is gone; what it had asked the index to write may be there or not.

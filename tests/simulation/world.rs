@@ -163,6 +163,18 @@ impl World {
         self.topics.get_mut(topic)?.groups.get_mut(group)
     }
 
+    /// A group has not settled this message yet, as far as anybody knows.
+    pub fn is_unsettled(&self, mark: u64) -> bool {
+        self.topics.values().any(|topic| {
+            topic.copies.iter().filter(|(_, copy)| copy.mark == mark && copy.gone == Tri::No).any(|(offset, _)| {
+                let groups = topic.groups.values().filter(|group| group.exists == Tri::Yes);
+                let standing =
+                    |group: &GroupModel| group.standings.get(offset).is_none_or(|one| one.settled == Tri::No);
+                groups.into_iter().any(standing)
+            })
+        })
+    }
+
     /// Leases that were answered before this turn are durable: something later was.
     pub fn sure_before(&mut self, turn: u64) {
         self.make_sure(|lease| lease.turn < turn);

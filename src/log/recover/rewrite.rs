@@ -11,12 +11,15 @@ use crate::log::format::{
     seal, u32_of,
 };
 use crate::log::keeper::{Pool, is_no_space, temporary_name};
-use crate::log::plan::Plan;
+use crate::log::plan::{Directory, Plan};
 use crate::log::recover::Recovery;
 use crate::log::scan::{Frame, Frames};
 use crate::log::writer::{Active, Start, segment_front};
 use crate::log::{Epoch, FrameMeta, OpenError, Options, Urgency};
 use crate::model::Lsn;
+
+/// Room that even a segment begun on a full disk has: for the fact that a process took over.
+const LEAST_ROOM_BYTES: u64 = 4096;
 
 /// The new segment, ready for the writer.
 pub(super) struct Begun {
@@ -35,7 +38,7 @@ impl Recovery<'_> {
     /// Writes the new segment, makes it durable, and replays the frames that moved into it.
     pub(super) fn begin_segment(
         &mut self,
-        plan: Option<&Plan>,
+        (directory, plan): (&Directory, Option<&Plan>),
         epoch: Epoch,
         pool: &mut Pool,
     ) -> Result<Begun, OpenError> {
@@ -50,7 +53,7 @@ impl Recovery<'_> {
         let moved_bytes = plan.map_or(0, |plan| plan.tail.end - moved_at);
         let head_bytes = FRAME_HEADER_BYTES + head.iter().map(|entry| entry_bytes(entry.len())).sum::<usize>();
         let total = (SEGMENT_HEADER_BYTES + head_bytes + moved_bytes) as u64;
-        let target = self.choose_file(total, pool)?;
+        let target = self.choose_file(total, (directory, plan), pool)?;
         let header = SegmentHeader { first, salt: clock.random(), file_bytes: target.file_bytes };
         let mut frame = FrameHeader::new(FrameKind::Head, epoch, first);
         (frame.time, frame.boot, frame.first_kept) = (meta.time, meta.boot, first_kept);
@@ -80,9 +83,14 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// A spare, if there is one to spare; else a short new file, so that a start is fast; else, on a full
-    /// disk, one of the reserve.
-    fn choose_file(&self, total: u64, pool: &mut Pool) -> Result<Target, OpenError> {
+    /// A spare, if there is one to spare; else a short new file, so that a start is fast; on a full disk a
+    /// dropped segment, one of the reserve, or a file with hardly any room.
+    fn choose_file(
+        &mut self,
+        total: u64,
+        (directory, plan): (&Directory, Option<&Plan>),
+        pool: &mut Pool,
+    ) -> Result<Target, OpenError> {
         let options = &self.opening.options;
         let fits_spare = total + options.frame_bytes_max + FRAME_HEADER_BYTES as u64 <= options.segment_bytes;
         if fits_spare && let Some(number) = pool.take(Urgency::Ordinary, options.reserve) {
@@ -93,10 +101,56 @@ impl Recovery<'_> {
         if let Some(target) = self.create_target(bytes, pool)? {
             return Ok(target);
         }
-        match pool.take(Urgency::Essential, options.reserve) {
-            Some(number) if fits_spare => self.open_spare(number),
-            _ => Err(OpenError::NoSpace { bytes }),
+        if fits_spare {
+            if let Some(target) = self.reclaim(directory, plan, pool)? {
+                return Ok(target);
+            }
+            if let Some(number) = pool.take_last() {
+                return self.open_spare(number);
+            }
         }
+        let bytes = (total + LEAST_ROOM_BYTES).next_multiple_of(4096);
+        self.create_target(bytes, pool)?.ok_or(OpenError::NoSpace { bytes })
+    }
+
+    /// The file of a segment that the log does not need any more.
+    fn reclaim(
+        &mut self,
+        directory: &Directory,
+        plan: Option<&Plan>,
+        pool: &mut Pool,
+    ) -> Result<Option<Target>, OpenError> {
+        let first_kept = plan.map_or(Lsn::NONE, |plan| self.first_kept_proven(plan));
+        for first in directory.segments.iter().filter(|first| **first < first_kept) {
+            let path = self.dir.join(segment_name(*first));
+            let file = self.disk().open_read(&path).map_err(opening("open", &path))?;
+            let links = file.links().map_err(opening("count the links of", &path))?;
+            let file_bytes = file.len().map_err(opening("measure", &path))?;
+            if links != 1 || file_bytes != self.opening.options.segment_bytes {
+                continue;
+            }
+            // Under a segment's name nothing else may be found.
+            let temporary = self.dir.join(temporary_name(pool));
+            self.disk().rename(&path, &temporary).map_err(opening("rename", &path))?;
+            self.disk().sync_dir(&self.dir).map_err(opening("sync", &self.dir))?;
+            let file = self.disk().open(&temporary).map_err(opening("open", &temporary))?;
+            self.reclaimed = Some(*first);
+            return Ok(Some(Target { path: temporary, file, file_bytes }));
+        }
+        Ok(None)
+    }
+
+    /// Where the log begins for sure: a power cut cannot take it back.
+    fn first_kept_proven(&self, plan: &Plan) -> Lsn {
+        let mut frames = Frames::new(&plan.last.bytes, &plan.last.header);
+        let mut first_kept = Lsn::NONE;
+        while let Ok(frame) = frames.step() {
+            if frame.header.kind == FrameKind::Commit && !plan.proves(&frame, self.rules) {
+                break;
+            }
+            first_kept = first_kept.max(frame.header.first_kept);
+        }
+        first_kept
     }
 
     fn open_spare(&self, number: u64) -> Result<Target, OpenError> {

@@ -1,0 +1,163 @@
+//! Single calls of a simulated machine, with one topic `t`, each turned until it is answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use windlass::engine::{
+    Counts, CreateGroup, CreateGroupError, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Position, Publish,
+    PublishError, Pull, Pulled, Seek, SeekReport, Settle, SettleAction, SettleOutcome, Wait,
+};
+use windlass::log::Step;
+use windlass::model::{
+    AccountName, Group, GroupName, GroupRef, GroupSettings, NewMessage, Offset, Published, Start, TopicName, TopicRef,
+    TopicSettings,
+};
+
+use crate::machine::Machine;
+
+pub fn account() -> AccountName {
+    AccountName::standard()
+}
+
+pub fn topic() -> TopicRef {
+    TopicRef::Name(TopicName::parse("t").unwrap())
+}
+
+pub fn create_topic(machine: &mut Machine) {
+    let engine = machine.engine();
+    let name = TopicName::parse("t").unwrap();
+    let request = CreateTopic { account: account(), name, settings: TopicSettings::default() };
+    machine.wait(async move { engine.create_topic(request).await }).unwrap().unwrap();
+}
+
+pub fn group_of(name: &str) -> GroupRef {
+    GroupRef::Name(GroupName::parse(name).unwrap())
+}
+
+pub fn create_group(machine: &mut Machine, name: &str) {
+    try_create_group(machine, name).unwrap();
+}
+
+pub fn try_create_group(machine: &mut Machine, name: &str) -> Result<Group, CreateGroupError> {
+    create_group_with(machine, name, GroupSettings::default())
+}
+
+/// A group that gives each message one try, and then makes it a dead letter.
+pub fn create_mortal_group(machine: &mut Machine, name: &str) {
+    let dead_letter = Some(TopicName::parse("dead").unwrap());
+    let settings = GroupSettings { attempts_max: Some(1), dead_letter, ..GroupSettings::default() };
+    create_group_with(machine, name, settings).unwrap();
+}
+
+fn create_group_with(machine: &mut Machine, name: &str, settings: GroupSettings) -> Result<Group, CreateGroupError> {
+    let engine = machine.engine();
+    let request = CreateGroup {
+        account: account(),
+        topic: topic(),
+        name: GroupName::parse(name).unwrap(),
+        settings,
+        position: Position::Now(Start::Head),
+    };
+    machine.wait(async move { engine.create_group(request).await }).unwrap()
+}
+
+pub fn publish(machine: &mut Machine, body_bytes: usize) -> Result<Vec<Published>, PublishError> {
+    publish_all(machine, 1, body_bytes)
+}
+
+pub fn publish_batch(machine: &mut Machine, count: usize) {
+    publish_all(machine, count, 100).unwrap();
+}
+
+fn publish_all(machine: &mut Machine, count: usize, body_bytes: usize) -> Result<Vec<Published>, PublishError> {
+    let message = NewMessage { body: Bytes::from(vec![7; body_bytes]), ..NewMessage::default() };
+    let request = Publish { account: account(), topic: topic(), messages: vec![message; count] };
+    let engine = machine.engine();
+    let mut call = Box::pin(async move { engine.publish(request).await });
+    loop {
+        // One that waits for a spare segment needs the keeper.
+        if let Some(answer) = machine.wait_a_while(call.as_mut()).unwrap() {
+            return answer;
+        }
+        let _ = machine.keep().unwrap();
+    }
+}
+
+pub fn pull(machine: &mut Machine, batch_max: usize) -> Pulled {
+    try_pull(machine, "g", batch_max, 60_000).unwrap()
+}
+
+/// `None`: refused.
+pub fn try_pull(machine: &mut Machine, group: &str, batch_max: usize, lease_ms: u64) -> Option<Pulled> {
+    let request = Pull {
+        account: account(),
+        topic: topic(),
+        group: group_of(group),
+        batch_max,
+        lease: Some(Duration::from_millis(lease_ms)),
+        wait: Wait::None,
+        auto_ack: false,
+        handles: HandleKind::None,
+        filter: None,
+        start: None,
+    };
+    let engine = machine.engine();
+    machine.wait(async move { engine.pull(request).await }).unwrap().ok()
+}
+
+pub fn ack(machine: &mut Machine, pulled: Pulled) {
+    ack_in(machine, "g", pulled);
+}
+
+pub fn ack_in(machine: &mut Machine, group: &str, pulled: Pulled) {
+    let items: Vec<_> =
+        pulled.deliveries.into_iter().map(|one| (LeaseRef::Token(one.token), SettleAction::Ack)).collect();
+    let count = items.len();
+    let group = Some(group_of(group));
+    let request = Settle { account: account(), topic: topic(), group, items, lateness: Lateness::IfFree };
+    let engine = machine.engine();
+    let outcomes = machine.wait(async move { engine.settle(request).await }).unwrap().unwrap();
+    assert_eq!(outcomes, vec![SettleOutcome::Settled { count: 1 }; count]);
+}
+
+pub fn counts(machine: &mut Machine, group: &str) -> Counts {
+    let (engine, group) = (machine.engine(), group_of(group));
+    machine.wait(async move { engine.counts(account(), topic(), Some(group)).await }).unwrap().unwrap()
+}
+
+fn seek_to(group: &str, to: u64) -> Seek {
+    let to = Start::Offset(Offset::new(to));
+    Seek { account: account(), topic: topic(), group: group_of(group), to, dry_run: false }
+}
+
+pub fn seek(machine: &mut Machine, group: &str, to: u64) -> SeekReport {
+    let (engine, request) = (machine.engine(), seek_to(group, to));
+    machine.wait(async move { engine.seek(request).await }).unwrap().unwrap()
+}
+
+/// Whether it was answered before the machine died.
+pub fn try_seek(machine: &mut Machine, group: &str, to: u64) -> bool {
+    let (engine, request) = (machine.engine(), seek_to(group, to));
+    machine.wait(async move { engine.seek(request).await }).is_ok_and(|answer| answer.is_ok())
+}
+
+/// Lets the keeper, the jobs and the clock go on for four seconds.
+pub fn let_pass(machine: &mut Machine) {
+    go_on(machine, 40);
+}
+
+/// The same for a tenth of a second.
+pub fn let_pass_shortly(machine: &mut Machine) {
+    go_on(machine, 1);
+}
+
+fn go_on(machine: &mut Machine, steps: u64) {
+    for _ in 0..steps {
+        machine.advance(100);
+        machine.turn().unwrap();
+        while machine.run_job(0).is_some() {
+            machine.turn().unwrap();
+        }
+        while !matches!(machine.keep().unwrap(), Step::Idle | Step::NoSpace) {}
+    }
+}

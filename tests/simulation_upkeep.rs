@@ -1,0 +1,217 @@
+//! The writer's own work: checkpoints after short lives, the front of the log, waits that must not spin, and
+//! segments so small that work is split over frames.
+
+// Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
+#![allow(clippy::unwrap_used)]
+
+#[path = "simulation/desk.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod desk;
+#[path = "simulation/machine.rs"]
+#[allow(dead_code, reason = "shared with the simulation")]
+mod machine;
+
+use desk::{
+    ack, ack_in, counts, create_group, create_mortal_group, create_topic, let_pass, let_pass_shortly, publish,
+    publish_batch, pull, seek, try_create_group, try_pull, try_seek,
+};
+use machine::Machine;
+use windlass::disk::sim::Fault;
+use windlass::engine::CreateGroupError;
+use windlass::index::Mood;
+
+fn ready(seed: u64, segment_bytes: u64) -> Machine {
+    let mut machine = Machine::new(seed, segment_bytes);
+    machine.start().unwrap();
+    let_pass(&mut machine);
+    create_topic(&mut machine);
+    create_group(&mut machine, "g");
+    machine
+}
+
+/// Without a checkpoint nothing may be dropped; a life may end before its first one is due.
+#[test]
+fn lives_shorter_than_a_checkpoint_interval_still_drop_the_front() {
+    let mut machine = ready(1, 256 << 10);
+    machine.checkpoint_interval = std::time::Duration::from_secs(3_600);
+    for _ in 0..60 {
+        machine.kill();
+        machine.start().unwrap();
+        publish(&mut machine, 1_000).unwrap();
+        let pulled = pull(&mut machine, 10);
+        ack(&mut machine, pulled);
+        let_pass(&mut machine);
+    }
+    let segments = machine.segments();
+    assert!(segments.len() <= 16, "{} segments after 60 lives that left nothing", segments.len());
+}
+
+/// While the index is built again, whatever is due has to wait for it: without turning.
+#[test]
+fn the_writer_rests_while_the_index_is_built_again() {
+    let mut machine = ready(2, 256 << 10);
+    for _ in 0..20 {
+        publish(&mut machine, 4_000).unwrap();
+    }
+    let pulled = pull(&mut machine, 10);
+    machine.index_mood(Mood::Panicking, 1);
+    // The checkpoint that is due fails; the rebuild that follows is not run.
+    machine.advance(2_000);
+    machine.turn().unwrap();
+    while machine.rig.as_ref().unwrap().first_job() != Some("rebuild") {
+        machine.run_job(0).expect("a checkpoint, and what it leads to");
+        machine.turn().unwrap();
+    }
+    for _ in 0..100 {
+        machine.advance(100);
+        machine.turn().unwrap();
+    }
+    ack(&mut machine, pulled);
+    let_pass(&mut machine);
+    assert_eq!(pull(&mut machine, 100).deliveries.len(), 10);
+}
+
+/// Dead letters, trims and the rewriting of the front need room; until there is some, they wait without turning.
+#[test]
+fn the_writer_rests_while_the_disk_is_full() {
+    for seed in 0..8 {
+        let mut machine = ready(seed, 64 << 10);
+        create_mortal_group(&mut machine, "mortal");
+        machine.bound(300_000 + seed * 10_000);
+        let mut held = Vec::new();
+        // Until not even the reserve is left.
+        for _ in 0..3_000 {
+            let _ = publish(&mut machine, 3_000);
+            let taken = try_pull(&mut machine, "mortal", 20, 50);
+            held.extend(try_pull(&mut machine, "g", 20, 20_000).into_iter().flat_map(|pulled| pulled.deliveries));
+            machine.advance(20);
+            machine.run_job(0);
+            let _ = machine.keep().unwrap();
+            if taken.is_none() {
+                break;
+            }
+        }
+        for _ in 0..300 {
+            machine.advance(100);
+            machine.turn().unwrap();
+            machine.run_job(0);
+            let _ = machine.keep().unwrap();
+        }
+        machine.unbound();
+        let_pass(&mut machine);
+        publish(&mut machine, 100).expect("there is space again");
+    }
+}
+
+/// Every command works in segments of this size, however little a frame of theirs holds.
+fn all_of_it(segment_bytes: u64) {
+    const MESSAGES: usize = 1_000;
+    let mut machine = ready(3, segment_bytes);
+    for _ in 0..MESSAGES / 10 {
+        publish_batch(&mut machine, 10);
+    }
+    let mut pulled = Vec::new();
+    while pulled.len() < MESSAGES {
+        let got = pull(&mut machine, 1_000).deliveries;
+        assert!(!got.is_empty(), "{} of {MESSAGES}", pulled.len());
+        pulled.extend(got);
+        let_pass(&mut machine);
+    }
+    // All of it is pending in one group; another one that begins at the head takes it over.
+    create_group(&mut machine, "late");
+    assert_eq!(counts(&mut machine, "late").ready, MESSAGES as u64);
+    assert_eq!(seek(&mut machine, "g", 0).ahead, MESSAGES as u64);
+    assert_eq!(counts(&mut machine, "g").ready, MESSAGES as u64);
+    machine.power_cut(4);
+    machine.start().unwrap();
+    assert_eq!((counts(&mut machine, "g").ready, counts(&mut machine, "late").ready), (1_000, 1_000));
+    for group in ["g", "late"] {
+        let mut got = 0;
+        while got < MESSAGES {
+            let pulled = try_pull(&mut machine, group, 100, 60_000).unwrap();
+            assert!(!pulled.deliveries.is_empty(), "{got} of {MESSAGES}");
+            assert!(pulled.deliveries.iter().all(|one| one.attempt.get() == 1), "it was placed anew");
+            got += pulled.deliveries.len();
+            ack_in(&mut machine, group, pulled);
+            let_pass(&mut machine);
+        }
+    }
+    let_pass(&mut machine);
+    assert!(machine.segments().len() < 12, "the front is dropped");
+    for offset in 0..100 {
+        create_group(&mut machine, &format!("g{offset}"));
+    }
+}
+
+#[test]
+fn segments_of_64_kib_serve_every_command() {
+    all_of_it(64 << 10);
+}
+
+#[test]
+fn segments_of_256_kib_serve_every_command() {
+    all_of_it(256 << 10);
+}
+
+/// The head of a segment holds the catalog: where it holds no more of it, nothing more is made, and all goes on.
+#[test]
+fn a_catalog_that_fills_the_head_of_a_segment_is_refused_by_number() {
+    let mut machine = ready(5, 64 << 10);
+    let mut made = 0;
+    let refused = loop {
+        assert!(made < 5_000, "nothing bounds the catalog");
+        match try_create_group(&mut machine, &format!("h{made}")) {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+        let_pass_shortly(&mut machine);
+    };
+    assert!(matches!(refused, CreateGroupError::TooMany { .. }), "{refused}");
+    for _ in 0..100 {
+        publish(&mut machine, 3_000).unwrap();
+        let pulled = pull(&mut machine, 10);
+        ack(&mut machine, pulled);
+        let_pass_shortly(&mut machine);
+    }
+    machine.kill();
+    machine.start().unwrap();
+    publish(&mut machine, 3_000).unwrap();
+}
+
+/// Cut at every operation, a seek that takes several frames has happened wholly or not at all.
+#[test]
+fn a_seek_over_several_frames_happens_wholly_or_not_at_all() {
+    const MESSAGES: u64 = 400;
+    let (mut done, mut undone) = (0, 0);
+    for at in 0.. {
+        let mut machine = ready(6, 64 << 10);
+        for _ in 0..MESSAGES / 10 {
+            publish_batch(&mut machine, 10);
+        }
+        let mut leased = 0;
+        while leased < MESSAGES {
+            leased += pull(&mut machine, 100).deliveries.len() as u64;
+        }
+        let_pass(&mut machine);
+        machine.disk.fail(at, Fault::PowerOff);
+        let answered = try_seek(&mut machine, "g", 0);
+        let hit = machine.disk.hits() > 0;
+        machine.power_cut(at);
+        machine.start().unwrap();
+        let counts = counts(&mut machine, "g");
+        assert!(
+            (counts.ready, counts.in_flight) == (MESSAGES, 0) || (counts.ready, counts.in_flight) == (0, MESSAGES),
+            "power off at operation {at}: {counts:?}"
+        );
+        if counts.ready > 0 {
+            done += 1
+        } else {
+            undone += 1
+        }
+        assert!(counts.ready > 0 || !answered, "an answered seek is there");
+        if !hit {
+            break;
+        }
+    }
+    assert!(done > 0 && undone > 3, "{done} done, {undone} not");
+}
