@@ -25,6 +25,13 @@ macro_rules! broken {
 impl World {
     /// Before a call is sent: from here on it may have happened.
     pub fn asked(&mut self, asked: &Asked) {
+        if let Asked::Publish { marks, .. } = asked {
+            for mark in marks {
+                let spec = &mut self.specs[*mark as usize];
+                // Asked for again after it was refused or not answered.
+                spec.fate = if spec.fate == Fate::Never { Fate::Open } else { spec.fate };
+            }
+        }
         if let Asked::Settle { topic, group, items, .. } = asked {
             for (offset, _, act) in items {
                 if let (Act::Bury, Some(group)) = (act, self.group(topic, group)) {
@@ -244,7 +251,8 @@ impl World {
         if standing.attempts + unseen < max && standing.dying == Tri::No {
             broken!("I8: {topic}@{offset} is a dead letter after {} attempts", standing.attempts);
         }
-        standing.dying = Tri::Yes;
+        // It may have died before a seek made it come again.
+        standing.dying = standing.dying.max(if moved { Tri::Maybe } else { Tri::Yes });
         standing.lease = None;
         Ok(())
     }
@@ -288,8 +296,9 @@ impl World {
         if max.is_some_and(|max| attempt > max) {
             broken!("I5: {offset} ({mark}) has attempt {attempt}, beyond the last");
         }
-        if when.now < ready_at || when.now < standing.not_before {
-            let due = ready_at.max(standing.not_before);
+        // Another call may just have given it back, sooner than was said before.
+        let due = if releasing(topic, group, offset) { ready_at } else { ready_at.max(standing.not_before) };
+        if when.now < due {
             broken!("I11: {offset} ({mark}) comes {} ms early", due - when.now);
         }
         standing.attempts = attempt;
@@ -523,11 +532,13 @@ impl World {
                 }
             }
             Asked::Seek { topic, group, to } => {
-                if let Some(group) = self.group(topic, group) {
+                let Some(model) = self.topics.get_mut(topic) else { return };
+                if let Some(group) = model.groups.get_mut(group) {
                     (group.seek, group.sought) = (Tri::Maybe, group.sought.max(*to));
                     group.moved = true;
                     let max = group.attempts_max.unwrap_or(u32::MAX);
-                    for standing in group.standings.values_mut() {
+                    for offset in model.copies.keys() {
+                        let standing = group.standing(*offset);
                         if standing.attempts >= max {
                             standing.dying = standing.dying.max(Tri::Maybe);
                         }

@@ -206,8 +206,11 @@ impl World {
                 broken!("I1: {offset} is lost from a topic that keeps it");
             }
         }
+        // Nobody may have seen how it was taken and settled, or used up its attempts.
+        let may_end =
+            |group: &GroupModel| group.unseen_acks || group.attempts_max.is_some_and(|max| group.unseen_pulls >= max);
         for (id, sure) in &model.incoming {
-            if *sure == Tri::Yes && !loose && !model.groups.values().any(|group| group.unseen_acks) {
+            if *sure == Tri::Yes && !loose && !model.groups.values().any(may_end) {
                 broken!("I8: the redriven message {id:x} is lost");
             }
         }
