@@ -239,7 +239,8 @@ impl World {
         {
             broken!("I8: dead letter {mark} of {topic}@{offset}, which is {}", copy.mark);
         }
-        let Some(group) = model.groups.get_mut(group) else { return Ok(()) };
+        let (name, group) = (group, model.groups.get_mut(group));
+        let Some(group) = group else { return Ok(()) };
         if known && !group.moved {
             broken!("I8: a second dead letter of {topic}@{offset}");
         }
@@ -249,7 +250,7 @@ impl World {
             broken!("I3: {topic}@{offset} was settled and is a dead letter");
         }
         if standing.attempts + unseen < max && standing.dying == Tri::No {
-            broken!("I8: {topic}@{offset} is a dead letter after {} attempts", standing.attempts);
+            broken!("I8: {topic}/{name}@{offset} is a dead letter after {} attempts", standing.attempts);
         }
         // It may have died before a seek made it come again.
         standing.dying = standing.dying.max(if moved { Tri::Maybe } else { Tri::Yes });
@@ -446,6 +447,7 @@ impl World {
                 let deadline = when.lease_clock + lease;
                 let token = token.to_owned();
                 standing.attempts_sure = standing.attempts;
+                standing.not_before = 0;
                 standing.lease = Some(Lease { token, deadline, sure: true, turn: when.turn, given_at: when.now });
             }
             Act::Bury => {
