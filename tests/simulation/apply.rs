@@ -465,9 +465,10 @@ impl World {
         (group.seek, group.sought) = (Tri::Yes, to);
         group.moved = true;
         let (from, max) = (group.from, group.attempts_max.unwrap_or(u32::MAX));
+        let unseen = group.unseen_pulls;
         for (offset, copy) in &model.copies {
             let standing = group.standing(*offset);
-            if standing.attempts >= max {
+            if standing.attempts + unseen >= max {
                 standing.dying = standing.dying.max(Tri::Maybe);
             }
             standing.lease = None;
@@ -538,10 +539,10 @@ impl World {
                 if let Some(group) = model.groups.get_mut(group) {
                     (group.seek, group.sought) = (Tri::Maybe, group.sought.max(*to));
                     group.moved = true;
-                    let max = group.attempts_max.unwrap_or(u32::MAX);
+                    let (max, unseen) = (group.attempts_max.unwrap_or(u32::MAX), group.unseen_pulls);
                     for offset in model.copies.keys() {
                         let standing = group.standing(*offset);
-                        if standing.attempts >= max {
+                        if standing.attempts + unseen >= max {
                             standing.dying = standing.dying.max(Tri::Maybe);
                         }
                         standing.settled = Tri::Maybe;
