@@ -92,7 +92,7 @@ impl IndexWorker {
         let anew = self.place.set_aside().and_then(|()| self.place.open()).map_err(|error| error.to_string());
         let built = anew.and_then(fill).or_else(|error| {
             tracing::error!(%error, "no index could be made: until one can, it is in memory");
-            fill(Box::new(Stopgap::default()))
+            fill(Box::<Stopgap>::default())
         });
         match built {
             Ok((index, generation)) => {

@@ -338,7 +338,8 @@ impl Writer {
     fn rewrite(&mut self, candidate: &Candidate, facts: impl Iterator<Item = Fact>) {
         let loc = self.push_record(candidate.row.id, &candidate.head, &candidate.body);
         for mut fact in facts {
-            (fact.row.row.segment, fact.row.row.position, fact.row.row.length) = (loc.segment, loc.position, loc.length);
+            (fact.row.row.segment, fact.row.row.position, fact.row.row.length) =
+                (loc.segment, loc.position, loc.length);
             self.emit(&fact.entry());
         }
     }

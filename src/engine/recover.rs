@@ -238,8 +238,8 @@ impl Replay for Receiver {
         let mut moved = Moved::new(frame.records().next().map(|record| record.loc.segment));
         for (lsn, bytes) in frame.entries() {
             let mut entry: Entry = codec::decode(bytes).map_err(|error| error.to_string())?;
-            if self.cut_short && self.state.is_other_boot(&entry) {
-                return Err("a checkpoint was cut short after a reboot: its deadlines may be of either boot".to_owned());
+            if self.cut_short && self.state.is_turning_point(&entry) {
+                return Err("a checkpoint was cut short after a reboot, or after groups changed".to_owned());
             }
             moved.mend(&mut entry, || frame.records().map(|record| (record.id, record.loc)).collect());
             let (reader, failed) = (&self.reader, &mut self.failed);

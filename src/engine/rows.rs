@@ -106,10 +106,18 @@ pub enum Cell {
     Row { row: Row, gone: bool },
 }
 
+impl Cell {
+    const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown | Self::UnknownGone)
+    }
+}
+
 /// Up to 512 places; those behind the end have not been published.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Block {
     cells: Vec<Cell>,
+    /// How many of them are not known.
+    unknown: usize,
 }
 
 /// A block as the index keeps it (docs/FORMAT.md, "Index values"): only places that hold a row.
@@ -132,22 +140,27 @@ impl Block {
     }
 
     fn set(&mut self, place: usize, cell: Cell) {
-        if self.cells.len() <= place {
-            self.cells.resize(place + 1, Cell::Unknown);
-        }
+        self.grow(place + 1);
+        self.unknown += usize::from(cell.is_unknown());
+        self.unknown -= usize::from(self.cells[place].is_unknown());
         self.cells[place] = cell;
+    }
+
+    fn grow(&mut self, count: usize) {
+        if self.cells.len() < count {
+            self.unknown += count - self.cells.len();
+            self.cells.resize(count, Cell::Unknown);
+        }
     }
 
     /// Whether every place up to `count` is known.
     pub fn is_complete(&self, count: usize) -> bool {
-        self.cells.len() >= count && !self.cells.iter().any(|cell| matches!(cell, Cell::Unknown | Cell::UnknownGone))
+        self.cells.len() >= count && self.unknown == 0
     }
 
     /// Fills what is unknown from the index's version. What is known is newer and stays.
     pub fn fill(&mut self, stored: &BlockDisk, count: usize) {
-        if self.cells.len() < count {
-            self.cells.resize(count, Cell::Unknown);
-        }
+        self.grow(count);
         for stored in &stored.rows {
             let place = usize::from(stored.place);
             let row = || Row::from_disk(&stored.row, stored.before);
@@ -158,10 +171,11 @@ impl Block {
             }
         }
         for cell in &mut self.cells {
-            if matches!(cell, Cell::Unknown | Cell::UnknownGone) {
+            if cell.is_unknown() {
                 *cell = Cell::Absent;
             }
         }
+        self.unknown = 0;
     }
 
     /// As the index keeps it. Only for complete blocks.

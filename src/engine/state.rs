@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::engine::entry::{
-    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk, TopicNo,
+    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk,
+    TopicNo,
 };
 use crate::engine::group_state::{GroupState, Pending};
 use crate::engine::placing::Staged;
@@ -216,9 +217,18 @@ impl State {
         }
     }
 
-    /// Whether boot times that follow count from another boot.
-    pub fn is_other_boot(&self, entry: &Entry) -> bool {
-        matches!(entry, Entry::Epoch { boot_id, .. } if *boot_id != self.boot_id)
+    /// Whether single values that know of this fact already would make those before it mean something else:
+    /// deadlines count from its boot, and what a group has not taken depends on which groups there are.
+    pub fn is_turning_point(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Epoch { boot_id, .. } => *boot_id != self.boot_id,
+            Entry::TopicPut(_)
+            | Entry::TopicDeleted { .. }
+            | Entry::GroupPut(_)
+            | Entry::GroupDeleted { .. }
+            | Entry::Placed { .. } => true,
+            _ => false,
+        }
     }
 
     fn apply_epoch(&mut self, boot_id: u128, boot: u64) {

@@ -25,6 +25,13 @@ macro_rules! broken {
 impl World {
     /// Before a call is sent: from here on it may have happened.
     pub fn asked(&mut self, asked: &Asked) {
+        if let Asked::Publish { marks, .. } = asked {
+            for mark in marks {
+                let spec = &mut self.specs[*mark as usize];
+                // Asked for again after it was refused or not answered.
+                spec.fate = if spec.fate == Fate::Never { Fate::Open } else { spec.fate };
+            }
+        }
         if let Asked::Settle { topic, group, items, .. } = asked {
             for (offset, _, act) in items {
                 if let (Act::Bury, Some(group)) = (act, self.group(topic, group)) {
@@ -232,7 +239,8 @@ impl World {
         {
             broken!("I8: dead letter {mark} of {topic}@{offset}, which is {}", copy.mark);
         }
-        let Some(group) = model.groups.get_mut(group) else { return Ok(()) };
+        let (name, group) = (group, model.groups.get_mut(group));
+        let Some(group) = group else { return Ok(()) };
         if known && !group.moved {
             broken!("I8: a second dead letter of {topic}@{offset}");
         }
@@ -242,9 +250,10 @@ impl World {
             broken!("I3: {topic}@{offset} was settled and is a dead letter");
         }
         if standing.attempts + unseen < max && standing.dying == Tri::No {
-            broken!("I8: {topic}@{offset} is a dead letter after {} attempts", standing.attempts);
+            broken!("I8: {topic}/{name}@{offset} is a dead letter after {} attempts", standing.attempts);
         }
-        standing.dying = Tri::Yes;
+        // It may have died before a seek made it come again.
+        standing.dying = standing.dying.max(if moved { Tri::Maybe } else { Tri::Yes });
         standing.lease = None;
         Ok(())
     }
@@ -288,8 +297,9 @@ impl World {
         if max.is_some_and(|max| attempt > max) {
             broken!("I5: {offset} ({mark}) has attempt {attempt}, beyond the last");
         }
-        if when.now < ready_at || when.now < standing.not_before {
-            let due = ready_at.max(standing.not_before);
+        // Another call may just have given it back, sooner than was said before.
+        let due = if releasing(topic, group, offset) { ready_at } else { ready_at.max(standing.not_before) };
+        if when.now < due {
             broken!("I11: {offset} ({mark}) comes {} ms early", due - when.now);
         }
         standing.attempts = attempt;
@@ -437,6 +447,7 @@ impl World {
                 let deadline = when.lease_clock + lease;
                 let token = token.to_owned();
                 standing.attempts_sure = standing.attempts;
+                standing.not_before = 0;
                 standing.lease = Some(Lease { token, deadline, sure: true, turn: when.turn, given_at: when.now });
             }
             Act::Bury => {
@@ -454,9 +465,10 @@ impl World {
         (group.seek, group.sought) = (Tri::Yes, to);
         group.moved = true;
         let (from, max) = (group.from, group.attempts_max.unwrap_or(u32::MAX));
+        let unseen = group.unseen_pulls;
         for (offset, copy) in &model.copies {
             let standing = group.standing(*offset);
-            if standing.attempts >= max {
+            if standing.attempts + unseen >= max {
                 standing.dying = standing.dying.max(Tri::Maybe);
             }
             standing.lease = None;
@@ -523,12 +535,14 @@ impl World {
                 }
             }
             Asked::Seek { topic, group, to } => {
-                if let Some(group) = self.group(topic, group) {
+                let Some(model) = self.topics.get_mut(topic) else { return };
+                if let Some(group) = model.groups.get_mut(group) {
                     (group.seek, group.sought) = (Tri::Maybe, group.sought.max(*to));
                     group.moved = true;
-                    let max = group.attempts_max.unwrap_or(u32::MAX);
-                    for standing in group.standings.values_mut() {
-                        if standing.attempts >= max {
+                    let (max, unseen) = (group.attempts_max.unwrap_or(u32::MAX), group.unseen_pulls);
+                    for offset in model.copies.keys() {
+                        let standing = group.standing(*offset);
+                        if standing.attempts + unseen >= max {
                             standing.dying = standing.dying.max(Tri::Maybe);
                         }
                         standing.settled = Tri::Maybe;

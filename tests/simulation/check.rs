@@ -206,8 +206,13 @@ impl World {
                 broken!("I1: {offset} is lost from a topic that keeps it");
             }
         }
+        // Nobody may have seen how it was taken and settled, used up its attempts, or was passed by a seek.
+        let may_end = |group: &GroupModel| {
+            let used_up = group.attempts_max.is_some_and(|max| group.unseen_pulls >= max);
+            group.unseen_acks || used_up || group.seek != Tri::No
+        };
         for (id, sure) in &model.incoming {
-            if *sure == Tri::Yes && !loose && !model.groups.values().any(|group| group.unseen_acks) {
+            if *sure == Tri::Yes && !loose && !model.groups.values().any(may_end) {
                 broken!("I8: the redriven message {id:x} is lost");
             }
         }

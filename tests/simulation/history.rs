@@ -203,10 +203,10 @@ impl History {
                     }
                 }
             }
-            (Asked::Settle { items, .. }, Answer::Settle(Ok(_))) => {
-                if items.iter().any(|(_, _, act)| *act == super::calls::Act::Ack) {
-                    self.count("acked");
-                }
+            (Asked::Settle { items, .. }, Answer::Settle(Ok(_)))
+                if items.iter().any(|(_, _, act)| *act == super::calls::Act::Ack) =>
+            {
+                self.count("acked");
             }
             _ => {}
         }
