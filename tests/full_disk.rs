@@ -117,6 +117,7 @@ fn a_server_starts_on_a_full_disk_and_gets_going_when_there_is_space() {
         taken += take(&mut client, 10);
     }
     assert_eq!(taken, 20, "pulls and acks go on");
+    disk.fill();
     disk.free();
     eventually("a publish", || (publish(&mut client) < 300).then_some(()));
     published += 1;

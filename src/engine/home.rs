@@ -328,10 +328,10 @@ impl IndexPlace for SledPlace {
             RealDisk.create_dir(&self.path()).map_err(fails)?;
             RealDisk.sync_dir(&self.dir).map_err(fails)?;
         }
-        let opened = SledIndex::open(&self.path()).or_else(|error| {
+        let opened = SledIndex::open(&self.path()).or_else(|error| match error {
             // On a full disk the space of the one kept aside may do.
-            self.remove_old().map_err(|_| error)?;
-            SledIndex::open(&self.path())
+            IndexError::Store(_) => self.remove_old().map_err(fails).and_then(|()| SledIndex::open(&self.path())),
+            other => Err(other),
         });
         Ok(Box::new(opened?))
     }

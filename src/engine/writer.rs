@@ -413,6 +413,9 @@ impl Writer {
 
     /// Whether `bytes` more fit: into the frame, and into space already allocated.
     pub(super) fn room(&self, bytes: usize, urgency: Urgency) -> Room {
+        if urgency == Urgency::Ordinary && self.log.lives_on_reserve() {
+            return Room::Full;
+        }
         if self.log.fits(bytes) {
             return Room::Fits;
         }

@@ -17,7 +17,7 @@ use crate::model::{Lsn, Millis};
 /// Recycled segments that are kept beyond the spares wanted. Without them the spares would be full, of
 /// freshly zeroed files, whenever a dropped segment's time has passed, and nothing ever recycled.
 const RECYCLED_EXTRA_MAX: usize = 4;
-/// Of the reserve, spares that only a start takes: without one it could not even accept acks.
+/// Of the reserve, spares that on a full disk only a start takes: without one it could not even accept acks.
 const START_SPARES: usize = 1;
 /// Bytes zeroed in one step.
 const FILL_BYTES: u64 = 4 * 1024 * 1024;
@@ -59,7 +59,7 @@ pub(crate) struct Pool {
     dropped: BTreeMap<u64, Dropped>,
     /// Taken out while a step works on it.
     filling: Option<Filling>,
-    no_space: bool,
+    pub(crate) no_space: bool,
     /// Makes the names of temporary files unique; starts at random.
     unique: u64,
 }
@@ -77,7 +77,7 @@ impl Pool {
     pub(crate) fn available(&self, urgency: Urgency, reserve: usize) -> bool {
         match urgency {
             Urgency::Ordinary => self.spares.len() > reserve,
-            Urgency::Essential => self.spares.len() > START_SPARES.min(reserve),
+            Urgency::Essential => self.spares.len() > if self.no_space { START_SPARES.min(reserve) } else { 0 },
         }
     }
 

@@ -86,7 +86,7 @@ pub struct Options {
     pub frame_bytes_max: u64,
     /// Segments kept ready for everybody. A few recycled ones may come on top.
     pub spares: usize,
-    /// Further ones for [`Urgency::Essential`] only; the last of them is left to the next start.
+    /// Further ones for [`Urgency::Essential`] only; on a full disk the last is left to the next start.
     pub reserve: usize,
     /// How long a dropped segment stays for the sake of copies being taken.
     pub drop_keep: Duration,

@@ -157,6 +157,12 @@ impl Log {
         }
     }
 
+    /// The disk is full, and the reserve is not whole: what room there is belongs to acks.
+    pub fn lives_on_reserve(&self) -> bool {
+        let pool = locked(&self.shared.pool);
+        pool.no_space && pool.spares.len() < self.shared.options.reserve
+    }
+
     /// Most bytes of the head of a segment: a frame of any allowed size must fit behind it.
     pub fn head_bytes_max(&self) -> u64 {
         let options = &self.shared.options;

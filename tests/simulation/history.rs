@@ -11,7 +11,7 @@ use super::apply::{Verdict, When};
 use super::calls::{Asked, Call, ask};
 use super::check::{Ended, look, unsettled};
 use super::machine::{Dead, Machine, poll};
-use super::world::{DEAD, TopicModel, Tri, World};
+use super::world::{BODY_SCALE, DEAD, TopicModel, Tri, World};
 
 /// What happened, counted.
 pub type Tally = BTreeMap<&'static str, u64>;
@@ -50,7 +50,7 @@ impl From<String> for End {
 }
 
 /// Lives of a script.
-const SCRIPT_LIVES: u64 = 4;
+const SCRIPT_LIVES: u64 = 3;
 /// Calls under way at once.
 const CALLS_MAX: usize = 6;
 
@@ -107,6 +107,7 @@ pub fn strike(seed: u64, steps: u64, at: u64, fault: Fault) -> Result<Struck, St
         armed: None,
         struck: false,
     };
+    BODY_SCALE.set(10);
     history.arm(at, fault);
     let played = std::panic::catch_unwind(AssertUnwindSafe(|| history.script(steps)));
     let lines = || history.machine.trace.iter().cloned().collect::<Vec<_>>().join("\n");

@@ -132,6 +132,11 @@ pub struct World {
 /// The dead-letter topic of all groups that have one.
 pub const DEAD: &str = "dead";
 
+thread_local! {
+    /// How many times the usual size the bodies of this thread's history have.
+    pub static BODY_SCALE: std::cell::Cell<u64> = const { std::cell::Cell::new(1) };
+}
+
 /// The body of a message: its mark, and bytes that follow from it.
 pub fn body_of(mark: u64) -> Bytes {
     let mut dice = Dice::new(mark ^ 0x0b0d_1e55);
@@ -140,6 +145,7 @@ pub fn body_of(mark: u64) -> Bytes {
         1..=3 => dice.below(1_500),
         _ => dice.below(100),
     };
+    let len = (len * BODY_SCALE.get()).min(6_000);
     let mut body = mark.to_le_bytes().to_vec();
     let fill = dice.roll().to_le_bytes();
     body.extend((0..len as usize).map(|place| fill[place % 8] ^ (place / 8) as u8));

@@ -101,6 +101,7 @@ impl Recovery<'_> {
         if let Some(target) = self.create_target(bytes, pool)? {
             return Ok(target);
         }
+        pool.no_space = true;
         if fits_spare {
             if let Some(target) = self.reclaim(directory, plan, pool)? {
                 return Ok(target);
