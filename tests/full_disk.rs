@@ -26,6 +26,11 @@ impl SmallDisk {
         mounted.ok()?.status.success().then(|| Self(at.to_owned()))
     }
 
+    /// Somebody else takes some of it.
+    fn take(&self, mebibytes: usize) {
+        std::fs::write(self.0.join("others"), vec![1; mebibytes << 20]).unwrap();
+    }
+
     /// Somebody else takes all that is left.
     fn fill(&self) {
         let path = self.0.join("others");
@@ -95,10 +100,11 @@ fn a_server_starts_on_a_full_disk_and_gets_going_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("disk");
     std::fs::create_dir(&at).unwrap();
-    let Some(disk) = SmallDisk::mount(&at, 12) else {
+    let Some(disk) = SmallDisk::mount(&at, 16) else {
         println!("SKIPPED: a small file system can be mounted by root only");
         return;
     };
+    disk.take(4);
     let data = at.join("data");
     let mut server = start(&data);
     let mut client = server.client();
