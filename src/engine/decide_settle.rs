@@ -303,12 +303,7 @@ impl Writer {
     }
 
     /// Puts a message at the tail of another topic and takes it away where it was.
-    pub(super) fn move_row(
-        &mut self,
-        from: MovedFrom,
-        to: TopicNo,
-        row: RowDisk,
-    ) {
+    pub(super) fn move_row(&mut self, from: MovedFrom, to: TopicNo, row: RowDisk) {
         let row = RowDisk { due: None, moved_at: Some(self.state.now), ..row };
         self.front.moved(crate::log::Loc { segment: row.segment, position: row.position, length: row.length });
         let (to_offset, before) = (self.state.topics[&to].tail(), self.state.topics[&to].plain);

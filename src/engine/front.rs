@@ -252,12 +252,7 @@ impl Writer {
                 Found::Absent | Found::Away(_) => continue,
             };
             let (before, untaken) = (row.before, state.delayed.get(*offset).is_some());
-            let row = RowDisk {
-                segment: loc.segment,
-                position: loc.position,
-                length: loc.length,
-                ..row.to_disk()
-            };
+            let row = RowDisk { segment: loc.segment, position: loc.position, length: loc.length, ..row.to_disk() };
             let kept = RewrittenDisk { offset: *offset, before, untaken, gone, row };
             self.emit(&Entry::Rewritten { topic: *topic, rows: vec![kept] });
         }

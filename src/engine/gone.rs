@@ -109,7 +109,10 @@ mod tests {
             (0..8).filter(|place| lost(*place)).for_each(|place| assert!(gone.add(at(place), at(place + 1))));
             for from in 0..=8 {
                 for to in from..=8 {
-                    assert_eq!(gone.between(at(from), at(to)), at((from..to).filter(|place| lost(*place)).count() as u64));
+                    assert_eq!(
+                        gone.between(at(from), at(to)),
+                        at((from..to).filter(|place| lost(*place)).count() as u64)
+                    );
                 }
                 assert_eq!(gone.beyond(at(from)), gone.between(at(from), at(8)));
             }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::engine::entry::{
-    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk, TopicNo,
+    AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk,
+    TopicNo,
 };
 use crate::engine::group_state::{GroupState, Pending};
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
