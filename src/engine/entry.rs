@@ -21,8 +21,9 @@ pub type GroupNo = u32;
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
-    /// 0: a process took over. Boot times that follow count from this boot.
-    Epoch { boot_id: u128, boot: u64 },
+    /// 0: a process took over. Boot times that follow count from this boot; `before` is the last one that it
+    /// found of the process before.
+    Epoch { boot_id: u128, boot: u64, before: u64 },
     /// 1: a topic is like this.
     TopicPut(TopicDisk),
     /// 2: a topic and its groups are gone.

@@ -115,7 +115,7 @@ impl State {
     /// Takes in one fact. `loader` reads blocks in replay; live, what is needed is in memory already.
     pub fn apply(&mut self, entry: &Entry, lsn: Lsn, loader: Loader<'_>) {
         match entry {
-            Entry::Epoch { boot_id, boot } => self.apply_epoch(*boot_id, *boot),
+            Entry::Epoch { boot_id, boot, before } => self.apply_epoch(*boot_id, *boot, *before),
             Entry::TopicPut(disk) => self.apply_topic_put(disk),
             Entry::TopicDeleted { topic } => self.apply_topic_deleted(*topic),
             Entry::GroupPut(disk) => self.apply_group_put(disk),
@@ -231,10 +231,10 @@ impl State {
         }
     }
 
-    fn apply_epoch(&mut self, boot_id: u128, boot: u64) {
+    fn apply_epoch(&mut self, boot_id: u128, boot: u64, before: u64) {
         if boot_id != self.boot_id {
             for group in self.groups.values_mut() {
-                group.rebase(self.boot, boot);
+                group.rebase(before, boot);
             }
         }
         self.boot_id = boot_id;
@@ -603,7 +603,7 @@ impl State {
     /// begin there.
     pub fn head_entries(&self) -> Vec<Vec<u8>> {
         let state = self;
-        let mut entries = vec![Entry::Epoch { boot_id: state.boot_id, boot: state.boot }];
+        let mut entries = vec![Entry::Epoch { boot_id: state.boot_id, boot: state.boot, before: state.boot }];
         for topic in state.topics.values() {
             entries.push(Entry::TopicPut(topic.disk.clone()));
             entries.push(Entry::TopicStands {

@@ -262,7 +262,7 @@ impl Writer {
     /// Says, durably, that this process took over; before anything else.
     pub fn take_over(&mut self) -> Result<(), Fatal> {
         let (boot_id, boot) = (self.clock.boot_id(), self.boot);
-        self.emit(&Entry::Epoch { boot_id, boot });
+        self.emit(&Entry::Epoch { boot_id, boot, before: self.state.boot });
         self.touched.extend(self.state.groups.keys());
         self.require_sync();
         self.commit()?;

@@ -389,7 +389,8 @@ impl Recovery<'_> {
         let is_new = match (self.start, frame.header.kind) {
             (ReplayStart::Whole(_), _) => true,
             (ReplayStart::Continue(_), FrameKind::Head) => false,
-            (ReplayStart::Continue(lsn), FrameKind::Commit) => frame.header.next() > lsn,
+            // A frame that only stamps the time has no entry of its own.
+            (ReplayStart::Continue(lsn), FrameKind::Commit) => frame.header.first >= lsn || frame.header.next() > lsn,
         };
         if is_new { self.hand_over(segment, frame) } else { Ok(()) }
     }
