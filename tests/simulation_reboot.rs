@@ -52,7 +52,7 @@ fn pull(machine: &mut Machine) -> usize {
 fn checkpoint(machine: &mut Machine) {
     machine.advance(2_500);
     machine.turn().unwrap();
-    while machine.run_job(0) {
+    while machine.run_job(0).is_some() {
         machine.turn().unwrap();
     }
 }
