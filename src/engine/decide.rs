@@ -15,8 +15,7 @@ use crate::engine::{
 use crate::log::{Room, Urgency, entry_bytes};
 use crate::model::{
     AccessId, AccessRecord, AccountName, Annotations, Group, GroupId, GroupName, GroupPatch, GroupRef, GroupSettings,
-    Millis, Ordering, SettingsError, Settled, Start, TagFilter, Topic, TopicId, TopicName, TopicPatch, TopicRef,
-    TopicSettings,
+    Millis, SettingsError, Settled, Start, TagFilter, Topic, TopicId, TopicName, TopicPatch, TopicRef, TopicSettings,
 };
 
 /// Settled messages that one entry says are gone.
@@ -252,13 +251,6 @@ impl Writer {
         self.emit(&Entry::TopicPut(disk));
         self.plan_trim(no, self.state.now);
         let groups = self.state.topics[&no].groups.clone();
-        for group in &groups {
-            if settings.ordering != Ordering::PerKey
-                && let Some(group) = self.state.groups.get_mut(group)
-            {
-                group.free_all_keys();
-            }
-        }
         self.touch_groups(&groups);
         Ok(self.state.topics[&no].to_model())
     }

@@ -126,8 +126,7 @@ impl Writer {
         };
         let ahead = topic.plain.since(below).since(gone);
         let mut untaken = (group.untaken, group.due_untaken);
-        let mut pending =
-            (group.pending_bytes(), (group.ready_len() + group.unstarted_len() + group.withheld_len()) as u64);
+        let mut pending = (group.pending_bytes(), (group.ready_len() + group.unstarted_len()) as u64);
         if from > 0 {
             untaken = (Sums::default(), 0);
             for (_, due, bytes) in topic.delayed.by_offset().filter(|(offset, ..)| *offset >= from) {

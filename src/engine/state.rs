@@ -16,7 +16,7 @@ use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
 use crate::log::Epoch;
-use crate::model::{AccessId, GroupRef, Lsn, Ordering, Start, TopicRef};
+use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
 
 /// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
 pub type Loader<'a> = &'a mut dyn FnMut(TopicNo, u64) -> Option<BlockDisk>;
@@ -138,7 +138,7 @@ impl State {
             Entry::Settled { group, offsets } => {
                 if let Some(group) = self.groups.get_mut(group) {
                     for offset in offsets {
-                        group.settle(*offset);
+                        group.remove(*offset);
                     }
                 }
             }
@@ -166,7 +166,7 @@ impl State {
                 match from_group {
                     Some(group) => {
                         if let Some(group) = self.groups.get_mut(group) {
-                            group.settle(*from_offset);
+                            group.remove(*from_offset);
                         }
                     }
                     None => {
@@ -401,7 +401,7 @@ impl State {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(mut pending) = group.pending(offset).cloned() else { return };
         if pending.superseded {
-            group.settle(offset);
+            group.remove(offset);
             return;
         }
         pending.state = if until == 0 { PendingState::Ready } else { PendingState::Waiting { until } };
@@ -425,7 +425,7 @@ impl State {
             let below: Vec<u64> =
                 group.pendings().map(|(offset, _)| offset).take_while(|offset| *offset < head).collect();
             for offset in below {
-                group.settle(offset);
+                group.remove(offset);
             }
             if group.progress.cursor < head {
                 group.gone_ahead = group.gone_ahead.since(topic.gone.between(group.progress.plain, plain));
@@ -462,7 +462,7 @@ impl State {
                     }
                 }
                 Some(_) => {
-                    group.settle(offset);
+                    group.remove(offset);
                 }
                 None => {}
             }
@@ -632,15 +632,11 @@ impl State {
     /// During a rebuild a pending message may be told of before its record is; one whose record never
     /// came was settled by something that is not in the log any more.
     pub fn drop_placeholders(&mut self) {
-        let topics = &self.topics;
         for group in self.groups.values_mut() {
             let unknown: Vec<u64> =
                 group.pendings().filter(|(_, pending)| pending.row.id == 0).map(|(offset, _)| offset).collect();
             for offset in unknown {
-                group.settle(offset);
-            }
-            if topics.get(&group.disk.topic).is_some_and(|topic| topic.settings.ordering == Ordering::PerKey) {
-                group.line_up_keys();
+                group.remove(offset);
             }
         }
     }
