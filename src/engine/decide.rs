@@ -278,14 +278,12 @@ impl Writer {
         let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
         let Some(lowest) = groups().map(|group| group.progress.cursor).min() else { return };
         let plain = self.sums_at(no, floor).unwrap_or_default();
-        let settled = |offset: u64, due: u64| {
-            let untaken = due != 0 && topic.delayed.get(offset).is_some();
-            !untaken && !groups().any(|group| group.pending(offset).is_some())
-        };
         let mut items = Vec::new();
         for offset in floor..lowest {
+            // Delayed ones tell by themselves whether they were taken.
             if let Found::Row(row) = topic.rows.get(offset)
-                && settled(offset, row.due)
+                && row.due == 0
+                && !groups().any(|group| group.pending(offset).is_some())
             {
                 items.push(GoneDisk::new(offset, row));
             }

@@ -199,7 +199,7 @@ impl Writer {
         let mut items = Vec::new();
         discarded.retain(|offset| match topic.rows.get(offset.get()) {
             _ if offset.get() >= topic.tail() => false,
-            Found::Row(row) if self.state.is_live(no, offset.get(), row.due != 0) => {
+            Found::Row(row) | Found::Gone(row) if self.state.is_live(no, offset.get(), row.due != 0) => {
                 items.push(GoneDisk::new(offset.get(), row));
                 true
             }
@@ -274,7 +274,7 @@ impl Writer {
         if offset >= topic.tail() || offset < topic.head {
             return None;
         }
-        let Found::Row(row) = topic.rows.get(offset) else { return None };
+        let (Found::Row(row) | Found::Gone(row)) = topic.rows.get(offset) else { return None };
         if !self.state.is_live(no, offset, row.due != 0) {
             return None;
         }

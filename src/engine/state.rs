@@ -256,8 +256,20 @@ impl State {
         }
         self.topic_names.insert((disk.account.clone(), disk.name.clone()), disk.no);
         self.topic_ids.insert(disk.id, disk.no);
-        // Settled messages may go now that could not before.
+        // Settled messages may go now that could not before, or have to stay.
         self.drop_taken_delayed(disk.no);
+        self.keep_taken_delayed(disk.no);
+    }
+
+    /// Where settled messages are kept, so are delayed ones that every group has taken, by their time.
+    fn keep_taken_delayed(&mut self, no: TopicNo) {
+        let Some(topic) = self.topics.get_mut(&no).filter(|topic| topic.keeps_settled()) else { return };
+        for group in topic.groups.iter().filter_map(|group| self.groups.get(group)) {
+            for (offset, pending) in group.pendings().filter(|(_, pending)| pending.row.due != 0 && !pending.superseded)
+            {
+                topic.delayed.insert(offset, pending.row.due, pending.row.body_bytes);
+            }
+        }
     }
 
     fn apply_topic_deleted(&mut self, no: TopicNo) {
@@ -662,13 +674,10 @@ impl State {
         if offset < topic.head || matches!(topic.rows.get(offset), Found::Gone(_) | Found::Absent) {
             return false;
         }
-        if topic.groups.is_empty() || topic.keeps_settled() {
-            return true;
-        }
         if delayed {
             return topic.delayed.get(offset).is_some();
         }
-        groups().any(|group| offset >= group.progress.cursor)
+        topic.groups.is_empty() || topic.keeps_settled() || groups().any(|group| offset >= group.progress.cursor)
     }
 }
 
