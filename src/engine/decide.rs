@@ -15,8 +15,7 @@ use crate::engine::{
 use crate::log::{Room, Urgency, entry_bytes};
 use crate::model::{
     AccessId, AccessRecord, AccountName, Annotations, Group, GroupId, GroupName, GroupPatch, GroupRef, GroupSettings,
-    Millis, Ordering, SettingsError, Settled, Start, TagFilter, Topic, TopicId, TopicName, TopicPatch, TopicRef,
-    TopicSettings,
+    Millis, SettingsError, Settled, Start, TagFilter, Topic, TopicId, TopicName, TopicPatch, TopicRef, TopicSettings,
 };
 
 /// Settled messages that one entry says are gone.
@@ -252,13 +251,6 @@ impl Writer {
         self.emit(&Entry::TopicPut(disk));
         self.plan_trim(no, self.state.now);
         let groups = self.state.topics[&no].groups.clone();
-        for group in &groups {
-            if settings.ordering != Ordering::PerKey
-                && let Some(group) = self.state.groups.get_mut(group)
-            {
-                group.free_all_keys();
-            }
-        }
         self.touch_groups(&groups);
         Ok(self.state.topics[&no].to_model())
     }
@@ -286,14 +278,12 @@ impl Writer {
         let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
         let Some(lowest) = groups().map(|group| group.progress.cursor).min() else { return };
         let plain = self.sums_at(no, floor).unwrap_or_default();
-        let settled = |offset: u64, due: u64| {
-            let untaken = due != 0 && topic.delayed.get(offset).is_some();
-            !untaken && !groups().any(|group| group.pending(offset).is_some())
-        };
         let mut items = Vec::new();
         for offset in floor..lowest {
+            // Delayed ones tell by themselves whether they were taken.
             if let Found::Row(row) = topic.rows.get(offset)
-                && settled(offset, row.due)
+                && row.due == 0
+                && !groups().any(|group| group.pending(offset).is_some())
             {
                 items.push(GoneDisk::new(offset, row));
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::command::{Command, Reply, SeekWork};
 use crate::engine::decide_settle::{MOVE_BYTES, MovedFrom};
 use crate::engine::entry::{Entry, GoneDisk, PendingDisk, PendingState, Progress, RowDisk, Sums, TopicNo};
+use crate::engine::group_state::GroupState;
 use crate::engine::placing::{Placing, Then};
 use crate::engine::rows::{Found, block_of};
 use crate::engine::writer::{Step, Writer};
@@ -95,15 +96,19 @@ impl Writer {
         (progress, pending.into_values().collect())
     }
 
-    /// The first offset from `cursor` on that holds a message without delay, as far as it is in memory.
-    fn first_kept(&self, no: TopicNo, cursor: u64) -> u64 {
+    /// The oldest offset that is kept, as far as it is in memory; the tail if nothing is.
+    fn oldest_kept(&self, no: TopicNo) -> u64 {
         let topic = &self.state.topics[&no];
-        let is_passed = |offset: &u64| match topic.rows.get(*offset) {
-            Found::Row(row) => row.due != 0,
-            Found::Gone(_) | Found::Absent => true,
-            Found::Away(_) => false,
+        let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
+        let pending = groups().filter_map(GroupState::first_pending).min();
+        let lowest = groups().map(|group| group.progress.cursor).min().filter(|_| !topic.keeps_settled());
+        let is_ahead = |offset: &u64| match topic.rows.get(*offset) {
+            Found::Row(row) => row.due == 0,
+            Found::Gone(_) | Found::Absent => false,
+            Found::Away(_) => true,
         };
-        (cursor..topic.tail()).find(|offset| !is_passed(offset)).unwrap_or(topic.tail())
+        let ahead = (lowest.unwrap_or(topic.head)..topic.tail()).find(is_ahead);
+        [pending, topic.delayed.first_offset(), ahead].into_iter().flatten().min().unwrap_or(topic.tail())
     }
 
     pub(super) fn seek(&mut self, work: SeekWork, reply: Reply<Result<SeekReport, LookupError>>) -> Step {
@@ -127,17 +132,14 @@ impl Writer {
         }
         let state = &self.state.groups[&group];
         let (progress, pending) = self.placed(topic, work.to, true, state.progress.placing + 1);
-        let first = pending.first().map_or_else(|| self.first_kept(topic, progress.cursor), |first| first.offset);
         let of_topic = &self.state.topics[&topic];
-        let delayed = of_topic.delayed.by_offset().filter(|(offset, ..)| *offset >= progress.start);
-        let delayed: Vec<u64> = delayed.map(|(offset, ..)| offset).collect();
-        let to = delayed.first().map_or(first, |delayed| first.min(*delayed));
+        let delayed = of_topic.delayed.by_offset().filter(|(offset, ..)| *offset >= progress.start).count();
         let gone = of_topic.gone.beyond(progress.plain);
         let report = SeekReport {
             from: Offset::new(state.progress.cursor),
-            to: Offset::new(to),
+            to: Offset::new(progress.start.max(self.oldest_kept(topic))),
             pending_dropped: (state.pending_len() - state.unstarted_len()) as u64,
-            ahead: pending.len() as u64 + delayed.len() as u64 + of_topic.plain.since(progress.plain).since(gone).count,
+            ahead: pending.len() as u64 + delayed as u64 + of_topic.plain.since(progress.plain).since(gone).count,
         };
         if work.dry_run {
             self.answer_synced(reply, Ok(report));
@@ -199,7 +201,7 @@ impl Writer {
         let mut items = Vec::new();
         discarded.retain(|offset| match topic.rows.get(offset.get()) {
             _ if offset.get() >= topic.tail() => false,
-            Found::Row(row) if self.state.is_live(no, offset.get(), row.due != 0) => {
+            Found::Row(row) | Found::Gone(row) if self.state.is_live(no, offset.get(), row.due != 0) => {
                 items.push(GoneDisk::new(offset.get(), row));
                 true
             }
@@ -274,7 +276,7 @@ impl Writer {
         if offset >= topic.tail() || offset < topic.head {
             return None;
         }
-        let Found::Row(row) = topic.rows.get(offset) else { return None };
+        let (Found::Row(row) | Found::Gone(row)) = topic.rows.get(offset) else { return None };
         if !self.state.is_live(no, offset, row.due != 0) {
             return None;
         }

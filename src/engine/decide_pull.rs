@@ -59,6 +59,10 @@ impl Writer {
                 return Step::Done;
             }
         };
+        if self.is_paused(topic, group) {
+            self.answer_synced(reply, Err(PullError::Paused));
+            return Step::Done;
+        }
         if !self.state.groups[&group].progress.positioned {
             let start = work.start.unwrap_or_else(|| self.state.groups[&group].start());
             if let Some(block) = self.block_needed_for(topic, start) {
@@ -112,12 +116,17 @@ impl Writer {
         Step::Place(Box::new(Placing { group, progress, pending, before, after, then }))
     }
 
+    fn is_paused(&self, topic: TopicNo, group: GroupNo) -> bool {
+        self.state.topics[&topic].settings.flow == Flow::Paused
+            || self.state.groups[&group].settings.flow == Flow::Paused
+    }
+
     /// Takes at least `need` messages, or nothing.
     fn try_pull(&mut self, topic: TopicNo, group: GroupNo, work: &PullWork, need: usize) -> Tried {
-        let (topic_state, group_state) = (&self.state.topics[&topic], &self.state.groups[&group]);
-        if topic_state.settings.flow == Flow::Paused || group_state.settings.flow == Flow::Paused {
+        if self.is_paused(topic, group) {
             return Tried::Refused(PullError::Paused);
         }
+        let (topic_state, group_state) = (&self.state.topics[&topic], &self.state.groups[&group]);
         let own: Option<Vec<u64>> = match &group_state.settings.filter {
             TagFilter::All => None,
             TagFilter::AnyOf(tags) => Some(tags.iter().map(|tag| digest::of_tag(tag.as_str())).collect()),

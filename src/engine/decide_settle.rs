@@ -95,10 +95,7 @@ impl Writer {
             let outcome = match name {
                 LeaseName::Forged => SettleOutcome::Unknown,
                 LeaseName::Token { topic: of, group, placing, offset, id, lease } => {
-                    if *of != topic
-                        || only.is_some_and(|only| only != *group)
-                        || self.was_placed_since(*group, *placing)
-                    {
+                    if *of != topic || only.is_some_and(|only| only != *group) || self.is_worthless(*group, *placing) {
                         SettleOutcome::Unknown
                     } else {
                         self.settle_one(&mut gathered, (*group, *offset, *id, *lease), action, work.lateness)
@@ -115,9 +112,9 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// A seek made the tokens of before worthless.
-    fn was_placed_since(&self, group: GroupNo, placing: u32) -> bool {
-        self.state.groups.get(&group).is_some_and(|group| group.progress.placing != placing)
+    /// A seek made the tokens of before worthless, and so did the end of the group.
+    fn is_worthless(&self, group: GroupNo, placing: u32) -> bool {
+        self.state.groups.get(&group).is_none_or(|group| group.disk.ghost || group.progress.placing != placing)
     }
 
     fn settle_handle(

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::engine::GroupStatus;
 use crate::engine::entry::{GroupDisk, PendingDisk, PendingState, Progress};
+use crate::engine::line::{KeyLine, Kind, Line, Stage};
 use crate::engine::rows::{BLOCK_ROWS, Row};
 use crate::model::{GroupSettings, Lsn, Millis, NameError, Offset, Start};
 
@@ -48,6 +49,14 @@ impl Pending {
             said_at,
         }
     }
+
+    const fn stage(&self) -> Stage {
+        match self.state {
+            _ if self.attempt == 0 => Stage::Unstarted,
+            PendingState::Leased { .. } => Stage::Leased,
+            PendingState::Ready | PendingState::Waiting { .. } | PendingState::Withheld => Stage::Returned,
+        }
+    }
 }
 
 /// A group.
@@ -65,13 +74,14 @@ pub struct GroupState {
     pending: BTreeMap<u64, Pending>,
     pending_bytes: u64,
     ready: BTreeSet<u64>,
-    /// Deliverable, and not delivered since the group came to its place: as good as fresh ones.
-    unstarted: BTreeSet<u64>,
     waiting: BTreeSet<(u64, u64)>,
     leased: BTreeSet<(u64, u64)>,
-    withheld: BTreeSet<u64>,
-    /// Pending messages of each key, in order of offset: the first one holds the key.
-    keys: HashMap<u128, BTreeSet<u64>>,
+    /// Passed for their key's sake, or pending for others when the group came to its place, and not
+    /// delivered since: as good as fresh ones.
+    unstarted: Line,
+    /// Of those, the ones that no other pending message of their key comes before.
+    foremost: Line,
+    keys: HashMap<u128, KeyLine>,
     handles: HashMap<u128, BTreeSet<u64>>,
     /// Chunks of 512 offsets whose pending messages changed since the last checkpoint.
     pub dirty_chunks: BTreeSet<u64>,
@@ -93,10 +103,10 @@ impl GroupState {
             pending: BTreeMap::new(),
             pending_bytes: 0,
             ready: BTreeSet::new(),
-            unstarted: BTreeSet::new(),
             waiting: BTreeSet::new(),
             leased: BTreeSet::new(),
-            withheld: BTreeSet::new(),
+            unstarted: Line::default(),
+            foremost: Line::default(),
             keys: HashMap::new(),
             handles: HashMap::new(),
             dirty_chunks: BTreeSet::new(),
@@ -130,26 +140,20 @@ impl GroupState {
     /// Puts a pending message there, or changes it.
     pub fn set(&mut self, offset: u64, pending: Pending) {
         self.remove(offset);
+        let at = (pending.row.due, offset);
         match pending.state {
+            _ if pending.attempt == 0 => self.unstarted.insert(at),
             PendingState::Leased { deadline } => {
                 self.leased.insert((deadline, offset));
             }
-            PendingState::Ready if pending.attempt == 0 => {
-                self.unstarted.insert(offset);
-            }
-            PendingState::Ready => {
+            PendingState::Ready | PendingState::Withheld => {
                 self.ready.insert(offset);
             }
             PendingState::Waiting { until } => {
                 self.waiting.insert((until, offset));
             }
-            PendingState::Withheld => {
-                self.withheld.insert(offset);
-            }
         }
-        if pending.row.key != 0 {
-            self.keys.entry(pending.row.key).or_default().insert(offset);
-        }
+        self.change_line(pending.row.key, KeyLine::insert, at, pending.stage());
         if pending.handle != 0 {
             self.handles.entry(pending.handle).or_default().insert(offset);
         }
@@ -157,52 +161,48 @@ impl GroupState {
         self.pending.insert(offset, pending);
     }
 
-    /// Takes a pending message away; the next one of its key is not freed by this.
+    /// Takes a pending message away.
     pub fn remove(&mut self, offset: u64) -> Option<Pending> {
         self.dirty_chunks.insert(offset / BLOCK_ROWS);
         let old = self.pending.remove(&offset)?;
+        let at = (old.row.due, offset);
         match old.state {
-            PendingState::Leased { deadline } => self.leased.remove(&(deadline, offset)),
-            PendingState::Ready => self.ready.remove(&offset) || self.unstarted.remove(&offset),
-            PendingState::Waiting { until } => self.waiting.remove(&(until, offset)),
-            PendingState::Withheld => self.withheld.remove(&offset),
-        };
-        remove_from(&mut self.keys, old.row.key, offset);
-        remove_from(&mut self.handles, old.handle, offset);
+            _ if old.attempt == 0 => self.unstarted.remove(at),
+            PendingState::Leased { deadline } => {
+                self.leased.remove(&(deadline, offset));
+            }
+            PendingState::Ready | PendingState::Withheld => {
+                self.ready.remove(&offset);
+            }
+            PendingState::Waiting { until } => {
+                self.waiting.remove(&(until, offset));
+            }
+        }
+        self.change_line(old.row.key, KeyLine::remove, at, old.stage());
+        if let Some(offsets) = self.handles.get_mut(&old.handle) {
+            offsets.remove(&offset);
+            if offsets.is_empty() {
+                self.handles.remove(&old.handle);
+            }
+        }
         self.pending_bytes -= u64::from(old.row.body_bytes);
         Some(old)
     }
 
-    /// Takes a settled message away and frees the next one of its key.
-    pub fn settle(&mut self, offset: u64) -> Option<Pending> {
-        let old = self.remove(offset)?;
-        self.free_key(old.row.key);
-        Some(old)
-    }
-
-    fn free_key(&mut self, key: u128) {
-        let Some(first) = self.key_holder(key) else { return };
-        if let Some(mut next) = self.withheld.contains(&first).then(|| self.pending.get(&first).cloned()).flatten() {
-            next.state = PendingState::Ready;
-            self.set(first, next);
+    /// Changes the line of a key, and says anew who is foremost there. Without a key nobody is before one.
+    fn change_line(&mut self, key: u128, change: fn(&mut KeyLine, (u64, u64), Stage), at: (u64, u64), stage: Stage) {
+        let mut alone = KeyLine::default();
+        alone.insert(at, stage);
+        let line = if key == 0 { &mut alone } else { self.keys.entry(key).or_default() };
+        if let Some(foremost) = line.foremost() {
+            self.foremost.remove(foremost);
         }
-    }
-
-    /// The pending message that all others of its key wait for: the first one that is not withheld. (A
-    /// delayed message may have been taken before one of a lower offset came in sight.)
-    fn key_holder(&self, key: u128) -> Option<u64> {
-        let offsets = self.keys.get(&key)?;
-        offsets.iter().find(|offset| !self.withheld.contains(offset)).or_else(|| offsets.first()).copied()
-    }
-
-    /// Lets go of all that was withheld for its key: the topic no longer keeps that order.
-    pub fn free_all_keys(&mut self) {
-        for offset in std::mem::take(&mut self.withheld) {
-            if let Some(mut pending) = self.pending.get(&offset).cloned() {
-                self.withheld.insert(offset);
-                pending.state = PendingState::Ready;
-                self.set(offset, pending);
-            }
+        change(line, at, stage);
+        if let Some(foremost) = line.foremost() {
+            self.foremost.insert(foremost);
+        }
+        if line.is_empty() {
+            self.keys.remove(&key);
         }
     }
 
@@ -214,23 +214,23 @@ impl GroupState {
         self.pending.clear();
         self.pending_bytes = 0;
         self.ready.clear();
-        self.unstarted.clear();
         self.waiting.clear();
         self.leased.clear();
-        self.withheld.clear();
+        self.unstarted.clear();
+        self.foremost.clear();
         self.keys.clear();
         self.handles.clear();
         self.dirty = true;
     }
 
-    /// Whether a pending message has this key (its place in line is before any new one).
+    /// Whether a delivered message has this key and is not settled.
     pub fn holds_key(&self, key: u128) -> bool {
-        key != 0 && self.keys.contains_key(&key)
+        self.keys.get(&key).is_some_and(KeyLine::is_held)
     }
 
-    /// Whether no other pending message of the same key comes before it.
-    pub fn is_first_of_key(&self, offset: u64, key: u128) -> bool {
-        key == 0 || self.key_holder(key).is_none_or(|holder| holder == offset)
+    /// Whether a returned message comes before all others of its key.
+    pub fn is_next_of_key(&self, offset: u64, key: u128) -> bool {
+        self.keys.get(&key).is_none_or(|line| line.is_next(offset))
     }
 
     /// The deliverable returned messages, oldest first.
@@ -238,18 +238,22 @@ impl GroupState {
         self.ready.iter().copied()
     }
 
-    /// Messages that were pending for others when the group came to its place, oldest first.
-    pub fn unstarted(&self) -> impl Iterator<Item = u64> + '_ {
-        self.unstarted.iter().copied()
+    /// The pending messages of a kind that were not delivered, in their order.
+    pub fn unstarted(&self, kind: Kind) -> impl Iterator<Item = u64> + '_ {
+        self.unstarted.part(kind).iter().map(|(_, offset)| *offset)
+    }
+
+    /// Those of them that no other pending message of their key comes before.
+    pub fn foremost(&self, kind: Kind) -> impl Iterator<Item = u64> + '_ {
+        self.foremost.part(kind).iter().map(|(_, offset)| *offset)
+    }
+
+    pub fn unstarted_len_of(&self, kind: Kind) -> usize {
+        self.unstarted.part(kind).len()
     }
 
     pub fn unstarted_len(&self) -> usize {
         self.unstarted.len()
-    }
-
-    /// Those that wait for another message of their key, oldest first.
-    pub fn withheld(&self) -> impl Iterator<Item = u64> + '_ {
-        self.withheld.iter().copied()
     }
 
     pub fn ready_len(&self) -> usize {
@@ -262,10 +266,6 @@ impl GroupState {
 
     pub fn leased_len(&self) -> usize {
         self.leased.len()
-    }
-
-    pub fn withheld_len(&self) -> usize {
-        self.withheld.len()
     }
 
     pub fn pending_len(&self) -> usize {
@@ -346,41 +346,6 @@ impl GroupState {
             self.set(offset, pending);
         }
     }
-
-    /// Lets the first message of each key go and withholds the others: a replay settles messages whose key
-    /// it learns only later, or never, and frees the wrong one then.
-    pub fn line_up_keys(&mut self) {
-        let mut fresh: Vec<(u64, PendingState)> = Vec::new();
-        for offsets in self.keys.values() {
-            let waits = |offset: &u64| {
-                let kept = self.pending.get(offset);
-                kept.is_some_and(|kept| {
-                    kept.attempt == 0 && matches!(kept.state, PendingState::Ready | PendingState::Withheld)
-                })
-            };
-            let mut is_first = offsets.iter().all(waits);
-            for offset in offsets.iter().copied().filter(waits) {
-                let state = if is_first { PendingState::Ready } else { PendingState::Withheld };
-                fresh.push((offset, state));
-                is_first = false;
-            }
-        }
-        for (offset, state) in fresh {
-            if let Some(kept) = self.pending.get(&offset).filter(|kept| kept.state != state) {
-                let lined_up = Pending { state, ..kept.clone() };
-                self.set(offset, lined_up);
-            }
-        }
-    }
-}
-
-fn remove_from(map: &mut HashMap<u128, BTreeSet<u64>>, key: u128, offset: u64) {
-    if let Some(offsets) = map.get_mut(&key) {
-        offsets.remove(&offset);
-        if offsets.is_empty() {
-            map.remove(&key);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -420,12 +385,10 @@ mod tests {
         };
         group.set(5, pending(PendingState::Leased { deadline: 9 }, 1));
         group.set(30, pending(PendingState::Withheld, 0));
-        group.settle(5);
+        group.remove(5);
         // Said again when the front of the log went, behind what was said of the others.
         group.set(20, pending(PendingState::Withheld, 0));
-        group.line_up_keys();
-        assert!(group.is_first_of_key(20, 7) && !group.is_first_of_key(30, 7));
-        assert_eq!(group.unstarted().chain(group.ready()).collect::<Vec<_>>(), [20]);
-        assert_eq!(group.withheld().collect::<Vec<_>>(), [30]);
+        assert_eq!(group.foremost(Kind::Plain).collect::<Vec<_>>(), [20]);
+        assert_eq!(group.unstarted(Kind::Plain).collect::<Vec<_>>(), [20, 30]);
     }
 }

@@ -554,36 +554,35 @@ impl LocalEngine {
         {
             return Err(RedriveError::Bounds(SettingsError { field: "limit", rule: "1 to 1000" }));
         }
-        let mut offsets = request.offsets;
-        let mut without_origin = 0;
-        if offsets.is_empty() {
-            let mut from = Some(0);
-            while let Some(at) = from {
-                let work =
-                    LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from: at };
-                let page = self.page(work).await?;
-                for row in page.rows {
-                    if offsets.len() >= request.limit {
-                        break;
-                    }
-                    if row.row.origin.is_some() {
-                        offsets.push(Offset::new(row.offset));
-                    } else {
-                        without_origin += 1;
-                    }
-                }
-                from = page.next.filter(|_| offsets.len() < request.limit);
-            }
+        if !request.offsets.is_empty() {
+            let mut offsets = request.offsets.clone();
+            offsets.sort_unstable();
+            offsets.dedup();
+            return self.redrive_these(&request, offsets, request.limit).await;
         }
-        offsets.sort_unstable();
-        offsets.dedup();
-        let (account, topic) = (request.account, request.topic);
-        let report = self
-            .ask(|reply| Command::Redrive(account, topic, (offsets, request.limit), reply))
-            .await
-            .map_err(LookupError::from)?;
-        let report = report?;
-        Ok(RedriveReport { left: report.left + without_origin, ..report })
+        let mut report = RedriveReport { moved: 0, left: 0 };
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let work =
+                LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from: at };
+            let page = self.page(work).await?;
+            let offsets = page.rows.iter().map(|row| Offset::new(row.offset)).collect();
+            let done = self.redrive_these(&request, offsets, request.limit - report.moved as usize).await?;
+            report = RedriveReport { moved: report.moved + done.moved, left: report.left + done.left };
+            from = page.next.filter(|_| report.moved < request.limit as u64);
+        }
+        Ok(report)
+    }
+
+    async fn redrive_these(
+        &self,
+        request: &Redrive,
+        offsets: Vec<Offset>,
+        limit: usize,
+    ) -> Result<RedriveReport, RedriveError> {
+        let (account, topic) = (request.account.clone(), request.topic.clone());
+        let report = self.ask(|reply| Command::Redrive(account, topic, (offsets, limit), reply)).await;
+        Ok(report.map_err(LookupError::from)??)
     }
 }
 

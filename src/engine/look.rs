@@ -126,8 +126,7 @@ impl Writer {
         };
         let ahead = topic.plain.since(below).since(gone);
         let mut untaken = (group.untaken, group.due_untaken);
-        let mut pending =
-            (group.pending_bytes(), (group.ready_len() + group.unstarted_len() + group.withheld_len()) as u64);
+        let mut pending = (group.pending_bytes(), (group.ready_len() + group.unstarted_len()) as u64);
         if from > 0 {
             untaken = (Sums::default(), 0);
             for (_, due, bytes) in topic.delayed.by_offset().filter(|(offset, ..)| *offset >= from) {
@@ -180,21 +179,19 @@ impl Writer {
             None => (topic.head, topic.head_plain, topic.gone.beyond(topic.head_plain)),
         };
         let ahead = topic.plain.since(below).since(gone);
-        // Messages below every cursor that some group has not settled, each once.
+        // What some group has not settled, and is neither ahead of every cursor nor delayed, each once.
         let mut pending = std::collections::BTreeMap::new();
-        if lowest.is_some() {
-            for group in groups() {
-                let counted =
-                    group.pendings().filter(|(offset, kept)| *offset < cursor || kept.row.due != 0 || kept.superseded);
-                let untaken = counted.filter(|(offset, _)| topic.delayed.get(*offset).is_none());
-                pending.extend(untaken.map(|(offset, kept)| (offset, kept.row.body_bytes)));
-            }
+        for group in groups() {
+            let counted =
+                group.pendings().filter(|(offset, kept)| *offset < cursor || kept.row.due != 0 || kept.superseded);
+            let untaken = counted.filter(|(offset, _)| topic.delayed.get(*offset).is_none());
+            pending.extend(untaken.map(|(offset, kept)| (offset, kept.row.body_bytes)));
         }
         let due = topic.delayed.by_due().take_while(|(due, _)| *due <= self.state.matured_to).count() as u64;
         let oldest_pending =
             groups().filter_map(|group| group.pendings().next()).map(|(_, kept)| kept.row.arrived_at()).min();
         let oldest_delayed = topic.delayed.first_offset().and_then(|offset| arrived_at(topic, offset));
-        let oldest = [oldest_pending.filter(|_| lowest.is_some()), oldest_delayed, self.first_live(no, cursor)];
+        let oldest = [oldest_pending, oldest_delayed, self.first_live(no, cursor)];
         Counts {
             ready: ahead.count + pending.len() as u64 + due,
             in_flight: 0,

@@ -18,6 +18,7 @@ mod group_state;
 mod head;
 mod home;
 mod limits;
+mod line;
 pub mod local;
 mod look;
 pub mod oracle;

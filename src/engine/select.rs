@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use crate::engine::entry::{PendingState, Progress};
 use crate::engine::group_state::GroupState;
+use crate::engine::line::Kind;
 use crate::engine::rows::{BLOCK_ROWS, Found, Row, block_of};
 use crate::engine::state::State;
 use crate::engine::topic_state::TopicState;
@@ -32,7 +33,7 @@ pub struct Selection {
     pub picks: Vec<(u64, Row)>,
     /// Passed over because a message of the same key comes first.
     pub withheld: Vec<u64>,
-    /// Withheld before, and not wanted by this pull.
+    /// Pending, never delivered, and not wanted by this pull.
     pub dropped: Vec<u64>,
     pub progress: Progress,
     /// The choice is short because this block is not in memory.
@@ -48,7 +49,7 @@ pub fn select(state: &State, topic: &TopicState, group: &GroupState, wanted: Wan
         group,
         wanted,
         room: fresh_room(state, group),
-        withheld_room: state.limits.returned_max.saturating_sub(group.withheld_len()),
+        withheld_room: state.limits.returned_max,
         keys: HashSet::new(),
         scanned: 0,
         out: Selection { progress: group.progress, ..Selection::default() },
@@ -75,6 +76,7 @@ struct Choice<'a> {
     group: &'a GroupState,
     wanted: Wanted<'a>,
     room: usize,
+    /// How many more messages that wait for another of their key it may look past.
     withheld_room: usize,
     keys: HashSet<u128>,
     scanned: usize,
@@ -85,6 +87,17 @@ struct Choice<'a> {
 #[derive(PartialEq, Eq)]
 enum Next {
     Go,
+    Stop,
+}
+
+/// What becomes of a message that the group was not given before.
+enum Verdict {
+    Take,
+    /// This pull does not want it.
+    Drop,
+    /// Another message of its key comes first.
+    Withhold,
+    /// It stays where it is, and so does all behind it.
     Stop,
 }
 
@@ -112,7 +125,7 @@ impl Choice<'_> {
             if !wants(self.wanted.returned, &pending.row) {
                 continue;
             }
-            if self.per_key() && !self.group.is_first_of_key(offset, pending.row.key) {
+            if self.per_key() && !self.group.is_next_of_key(offset, pending.row.key) {
                 continue;
             }
             self.out.picks.push((offset, pending.row.clone()));
@@ -124,68 +137,52 @@ impl Choice<'_> {
         if self.group.leased_len() > 0 {
             return;
         }
-        for (offset, pending) in self.group.pendings() {
+        for (offset, pending) in self.group.pendings().filter(|(_, pending)| pending.attempt > 0) {
             if self.full() {
                 return;
             }
-            match pending.state {
-                PendingState::Waiting { .. } => return,
-                PendingState::Leased { .. } => {}
-                PendingState::Ready if pending.attempt == 0 => {}
-                PendingState::Ready | PendingState::Withheld => {
-                    // A returned message that this pull does not want blocks it too.
-                    if !wants(self.wanted.returned, &pending.row) {
-                        return;
-                    }
-                    self.out.picks.push((offset, pending.row.clone()));
-                }
+            // What waits for its next try, or is not wanted by this pull, blocks all behind it.
+            let waits = matches!(pending.state, PendingState::Waiting { .. });
+            if waits || !wants(self.wanted.returned, &pending.row) {
+                return;
             }
+            self.out.picks.push((offset, pending.row.clone()));
         }
         self.rest(matured_to);
     }
 
     fn rest(&mut self, matured_to: u64) {
-        self.judge_withheld();
-        if !self.out.more && self.due(matured_to) == Next::Go && self.unstarted() == Next::Go {
+        let go = self.unstarted(Kind::Delayed) == Next::Go
+            && self.due(matured_to) == Next::Go
+            && self.unstarted(Kind::Plain) == Next::Go;
+        if go {
             self.fresh();
         }
     }
 
-    /// A pull that does not want a withheld message passes it, like any other.
-    fn judge_withheld(&mut self) {
-        let Some(tags) = self.wanted.fresh else { return };
-        if self.full() || self.room == 0 {
-            return;
+    fn unstarted(&mut self, kind: Kind) -> Next {
+        let group = self.group;
+        let count = group.unstarted_len_of(kind);
+        if !self.per_key() || self.wanted.fresh.is_some() || count > self.withheld_room {
+            return self.offer_unstarted(group.unstarted(kind));
         }
-        for offset in self.group.withheld() {
-            if self.group.pending(offset).is_some_and(|pending| !tags.contains(&pending.row.tag)) {
-                if self.passed_enough() {
-                    return;
-                }
-                self.out.dropped.push(offset);
-            }
-        }
+        // All that wait for another of their key are looked past, so that only the foremost count.
+        let (room, picked) = (self.withheld_room, self.out.picks.len());
+        let next = self.offer_unstarted(group.foremost(kind));
+        self.withheld_room = room - (count - (self.out.picks.len() - picked));
+        next
     }
 
-    /// What others had pending when the group came to its place.
-    fn unstarted(&mut self) -> Next {
-        for offset in self.group.unstarted() {
+    fn offer_unstarted(&mut self, offsets: impl Iterator<Item = u64>) -> Next {
+        for offset in offsets {
             let Some(pending) = self.group.pending(offset) else { continue };
-            if self.full() || self.room == 0 {
-                return Next::Go;
+            match self.judge(&pending.row) {
+                Verdict::Take => self.out.picks.push((offset, pending.row.clone())),
+                Verdict::Drop if self.passed_enough() => return Next::Stop,
+                Verdict::Drop => self.out.dropped.push(offset),
+                Verdict::Withhold => {}
+                Verdict::Stop => return Next::Stop,
             }
-            if !wants(self.wanted.fresh, &pending.row) {
-                if self.passed_enough() {
-                    return Next::Stop;
-                }
-                self.out.dropped.push(offset);
-                continue;
-            }
-            if self.per_key() && !self.group.is_first_of_key(offset, pending.row.key) {
-                continue;
-            }
-            self.room -= 1;
-            self.out.picks.push((offset, pending.row.clone()));
         }
         Next::Go
     }
@@ -246,29 +243,35 @@ impl Choice<'_> {
 
     /// Takes, withholds or passes a message; `Stop`: it must stay where it is.
     fn offer(&mut self, offset: u64, row: &Row) -> Next {
-        if self.full() || self.room == 0 {
-            return Next::Stop;
-        }
         if self.scanned >= SCAN_MAX || self.passed_enough() {
             self.out.more = true;
             return Next::Stop;
         }
+        match self.judge(row) {
+            Verdict::Take => self.out.picks.push((offset, row.clone())),
+            Verdict::Drop => {}
+            Verdict::Withhold => self.out.withheld.push(offset),
+            Verdict::Stop => return Next::Stop,
+        }
         self.scanned += 1;
+        Next::Go
+    }
+
+    fn judge(&mut self, row: &Row) -> Verdict {
+        if self.full() || self.room == 0 {
+            return Verdict::Stop;
+        }
         if !wants(self.wanted.fresh, row) {
-            return Next::Go;
+            return Verdict::Drop;
         }
         if self.per_key() && row.key != 0 && (self.group.holds_key(row.key) || self.keys.contains(&row.key)) {
-            if self.withheld_room == 0 {
-                return Next::Stop;
-            }
-            self.withheld_room -= 1;
-            self.out.withheld.push(offset);
-            return Next::Go;
+            let Some(room) = self.withheld_room.checked_sub(1) else { return Verdict::Stop };
+            self.withheld_room = room;
+            return Verdict::Withhold;
         }
         self.keys.insert(row.key);
         self.room -= 1;
-        self.out.picks.push((offset, row.clone()));
-        Next::Go
+        Verdict::Take
     }
 }
 

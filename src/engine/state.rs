@@ -16,7 +16,7 @@ use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
 use crate::log::Epoch;
-use crate::model::{AccessId, GroupRef, Lsn, Ordering, Start, TopicRef};
+use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
 
 /// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
 pub type Loader<'a> = &'a mut dyn FnMut(TopicNo, u64) -> Option<BlockDisk>;
@@ -138,7 +138,7 @@ impl State {
             Entry::Settled { group, offsets } => {
                 if let Some(group) = self.groups.get_mut(group) {
                     for offset in offsets {
-                        group.settle(*offset);
+                        group.remove(*offset);
                     }
                 }
             }
@@ -166,7 +166,7 @@ impl State {
                 match from_group {
                     Some(group) => {
                         if let Some(group) = self.groups.get_mut(group) {
-                            group.settle(*from_offset);
+                            group.remove(*from_offset);
                         }
                     }
                     None => {
@@ -256,8 +256,20 @@ impl State {
         }
         self.topic_names.insert((disk.account.clone(), disk.name.clone()), disk.no);
         self.topic_ids.insert(disk.id, disk.no);
-        // Settled messages may go now that could not before.
+        // Settled messages may go now that could not before, or have to stay.
         self.drop_taken_delayed(disk.no);
+        self.keep_taken_delayed(disk.no);
+    }
+
+    /// Where settled messages are kept, so are delayed ones that every group has taken, by their time.
+    fn keep_taken_delayed(&mut self, no: TopicNo) {
+        let Some(topic) = self.topics.get_mut(&no).filter(|topic| topic.keeps_settled()) else { return };
+        for group in topic.groups.iter().filter_map(|group| self.groups.get(group)) {
+            for (offset, pending) in group.pendings().filter(|(_, pending)| pending.row.due != 0 && !pending.superseded)
+            {
+                topic.delayed.insert(offset, pending.row.due, pending.row.body_bytes);
+            }
+        }
     }
 
     fn apply_topic_deleted(&mut self, no: TopicNo) {
@@ -401,7 +413,7 @@ impl State {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let Some(mut pending) = group.pending(offset).cloned() else { return };
         if pending.superseded {
-            group.settle(offset);
+            group.remove(offset);
             return;
         }
         pending.state = if until == 0 { PendingState::Ready } else { PendingState::Waiting { until } };
@@ -425,7 +437,7 @@ impl State {
             let below: Vec<u64> =
                 group.pendings().map(|(offset, _)| offset).take_while(|offset| *offset < head).collect();
             for offset in below {
-                group.settle(offset);
+                group.remove(offset);
             }
             if group.progress.cursor < head {
                 group.gone_ahead = group.gone_ahead.since(topic.gone.between(group.progress.plain, plain));
@@ -462,7 +474,7 @@ impl State {
                     }
                 }
                 Some(_) => {
-                    group.settle(offset);
+                    group.remove(offset);
                 }
                 None => {}
             }
@@ -632,15 +644,11 @@ impl State {
     /// During a rebuild a pending message may be told of before its record is; one whose record never
     /// came was settled by something that is not in the log any more.
     pub fn drop_placeholders(&mut self) {
-        let topics = &self.topics;
         for group in self.groups.values_mut() {
             let unknown: Vec<u64> =
                 group.pendings().filter(|(_, pending)| pending.row.id == 0).map(|(offset, _)| offset).collect();
             for offset in unknown {
-                group.settle(offset);
-            }
-            if topics.get(&group.disk.topic).is_some_and(|topic| topic.settings.ordering == Ordering::PerKey) {
-                group.line_up_keys();
+                group.remove(offset);
             }
         }
     }
@@ -666,13 +674,10 @@ impl State {
         if offset < topic.head || matches!(topic.rows.get(offset), Found::Gone(_) | Found::Absent) {
             return false;
         }
-        if topic.groups.is_empty() || topic.keeps_settled() {
-            return true;
-        }
         if delayed {
             return topic.delayed.get(offset).is_some();
         }
-        groups().any(|group| offset >= group.progress.cursor)
+        topic.groups.is_empty() || topic.keeps_settled() || groups().any(|group| offset >= group.progress.cursor)
     }
 }
 

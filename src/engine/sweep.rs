@@ -125,8 +125,7 @@ impl Writer {
             }
             looked += 1;
             let (row, live) = match topic.rows.get(head) {
-                Found::Row(row) => (row, self.state.is_live(no, head, row.due != 0)),
-                Found::Gone(row) => (row, false),
+                Found::Row(row) | Found::Gone(row) => (row, self.state.is_live(no, head, row.due != 0)),
                 Found::Absent => {
                     head += 1;
                     continue;

@@ -219,7 +219,7 @@ pub async fn a_redrive_leaves_what_has_no_home<F: Fixture>() {
     bench.publish("t", &["a"]).await;
     bury_all(&mut bench).await;
     bench.engine().await.delete_topic(account(), topic("gone")).await.unwrap();
-    assert_eq!(bench.redrive("dead", vec![], 100).await, RedriveReport { moved: 1, left: 2 });
+    assert_eq!(bench.redrive("dead", vec![], 1).await, RedriveReport { moved: 1, left: 2 }, "it goes on past them");
     assert_eq!(bench.kept_bodies("dead").await, ["homeless", "native"]);
     assert_eq!(bench.take_bodies("t", "g").await, ["a"]);
 }

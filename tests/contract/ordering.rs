@@ -323,3 +323,94 @@ pub async fn a_full_table_of_compaction_keys_refuses_new_ones_only<F: Fixture>()
     bench.publish("t", &["without a key"]).await;
     assert_eq!(bench.kept_bodies("t").await, ["l1", "k2", "without a key"]);
 }
+
+pub async fn a_due_message_comes_before_those_withheld_for_its_key<F: Fixture>() {
+    let mut bench = per_key::<F>().await;
+    bench.send("t", NewMessage { key: key("k"), ..delayed(secs(5), "due") }).await;
+    bench.send_keyed("t", &[("k", "k1"), ("k", "k2")]).await;
+    let held = bench.take("t", "g", 100).await;
+    assert_eq!(bodies(&held), ["k1"]);
+    bench.later(secs(5));
+    assert_eq!(bench.ack(&held[0]).await, DONE);
+    assert_eq!(bench.take_bodies("t", "g").await, ["due"]);
+}
+
+pub async fn withheld_messages_that_were_due_come_by_their_time<F: Fixture>() {
+    let mut bench = per_key::<F>().await;
+    bench.send_keyed("t", &[("k", "k1")]).await;
+    bench.send("t", NewMessage { key: key("k"), ..delayed(secs(2), "second") }).await;
+    bench.send("t", NewMessage { key: key("k"), ..delayed(secs(1), "first") }).await;
+    bench.send_keyed("t", &[("k", "k2")]).await;
+    for expected in ["k1", "first", "second", "k2"] {
+        let held = bench.take("t", "g", 100).await;
+        assert_eq!(bodies(&held), [expected]);
+        bench.later(secs(2));
+        assert_eq!(bench.take_bodies("t", "g").await, NOTHING);
+        assert_eq!(bench.ack(&held[0]).await, DONE);
+    }
+}
+
+pub async fn a_pull_looks_past_so_many_withheld_messages<F: Fixture>() {
+    let mut bench = Bench::<F>::with(Limits { returned_max: 2, ..Limits::default() }).await;
+    bench.topic_with("t", |topic| topic.ordering = Ordering::PerKey).await;
+    bench.group("t", "g").await;
+    bench.send_keyed("t", &[("k", "k1"), ("k", "k2"), ("k", "k3"), ("k", "k4"), ("l", "l1")]).await;
+    let held = bench.take("t", "g", 100).await;
+    assert_eq!(bodies(&held), ["k1"], "at the bound the cursor waits");
+    assert_eq!(bench.tally("t", "g").await, (4, 1, 0));
+    assert_eq!(bench.ack(&held[0]).await, DONE);
+    assert_eq!(bench.take_bodies("t", "g").await, ["k2", "l1"]);
+}
+
+pub async fn a_lease_given_again_withholds_what_came_back_before_it<F: Fixture>() {
+    let mut bench = Bench::<F>::ready().await;
+    bench.send_keyed("t", &[("k", "k1"), ("k", "k2")]).await;
+    let held = bench.take("t", "g", 2).await;
+    bench.later(secs(30));
+    let patch = TopicPatch { ordering: Some(Ordering::PerKey), ..TopicPatch::default() };
+    bench.patch_topic("t", patch).await.unwrap();
+    assert_eq!(bench.act(&held[1], extend(secs(30))).await, SettleOutcome::SettledLate);
+    assert_eq!(bench.take_bodies("t", "g").await, NOTHING);
+    assert_eq!(bench.ack(&held[1]).await, DONE);
+    assert_eq!(bench.take_bodies("t", "g").await, ["k1"]);
+}
+
+pub async fn a_superseded_message_in_flight_counts_until_it_is_settled<F: Fixture>() {
+    for settled in [Settled::Drop, Settled::Keep] {
+        let mut bench = latest::<F>().await;
+        let retention = Retention { settled, ..Retention::default() };
+        bench.patch_topic("t", TopicPatch { retention: Some(retention), ..TopicPatch::default() }).await.unwrap();
+        bench.group("t", "h").await;
+        bench.send_keyed("t", &[("k", "k1")]).await;
+        let held = bench.take_one("t", "g").await;
+        bench.send_keyed("t", &[("k", "k2")]).await;
+        assert_eq!(bench.topic_counts("t").await.ready, 2);
+        assert_eq!(bench.tally("t", "g").await, (1, 1, 0));
+        assert_eq!(bench.tally("t", "h").await, (1, 0, 0));
+        assert_eq!(bench.ack(&held).await, DONE);
+        assert_eq!(bench.topic_counts("t").await.ready, 1, "{settled:?}");
+    }
+}
+
+pub async fn a_superseded_message_in_flight_may_be_discarded_and_not_redriven<F: Fixture>() {
+    let mut bench = latest::<F>().await;
+    bench.send_keyed("t", &[("k", "k1")]).await;
+    let held = bench.take_one("t", "g").await;
+    bench.send_keyed("t", &[("k", "k2")]).await;
+    assert_eq!(bench.redrive("t", vec![], 1).await, RedriveReport { moved: 0, left: 2 });
+    let request = Discard { account: account(), topic: topic("t"), offsets: offsets(&[0]) };
+    let report = bench.engine().await.discard(request).await.unwrap();
+    assert_eq!(report.discarded, offsets(&[0]));
+    assert_eq!(bench.ack(&held).await, SettleOutcome::AlreadySettled);
+    assert_eq!(bench.kept_bodies("t").await, ["k2"]);
+}
+
+pub async fn a_seek_does_not_go_back_to_superseded_messages<F: Fixture>() {
+    let mut bench = latest::<F>().await;
+    bench.send_keyed("t", &[("l", "l1"), ("k", "k1")]).await;
+    bench.take("t", "g", 2).await;
+    bench.send_keyed("t", &[("k", "k2")]).await;
+    let report = bench.seek(Start::Head).await;
+    assert_eq!((report.pending_dropped, report.ahead), (2, 2));
+    assert_eq!(bench.take_bodies("t", "g").await, ["l1", "k2"]);
+}

@@ -275,3 +275,41 @@ pub async fn a_discard_gives_up_what_it_names<F: Fixture>() {
         assert_eq!(bench.take_bodies("t", group).await, ["b"]);
     }
 }
+
+pub async fn a_seek_to_the_head_counts_messages_that_a_due_one_overtook<F: Fixture>() {
+    let mut bench = Bench::<F>::ready_with(|_| {}, |group| group.pending_max = 1).await;
+    bench.publish("t", &["a"]).await;
+    bench.send("t", delayed(secs(1), "due")).await;
+    bench.later(secs(1));
+    assert_eq!(bench.take_bodies("t", "g").await, ["due"]);
+    let report = bench.seek(Start::Head).await;
+    assert_eq!((report.to, report.pending_dropped, report.ahead), (Offset::ZERO, 1, 2));
+}
+
+pub async fn a_seek_to_an_offset_that_is_gone_stands_there<F: Fixture>() {
+    let mut bench = Bench::<F>::ready().await;
+    bench.publish("t", &["a", "b", "c", "d"]).await;
+    let held = bench.take("t", "g", 3).await;
+    assert_eq!(bench.ack(&held[1]).await, DONE);
+    let report = bench.seek(Start::Offset(Offset::new(1))).await;
+    assert_eq!((report.to, report.pending_dropped, report.ahead), (Offset::new(1), 2, 2));
+    assert_eq!(bench.take_bodies("t", "g").await, ["c", "d"]);
+}
+
+pub async fn a_seek_does_not_call_withheld_messages_pending<F: Fixture>() {
+    let mut bench = Bench::<F>::ready_with(|topic| topic.ordering = Ordering::PerKey, |_| {}).await;
+    bench.send_keyed("t", &[("k", "k1"), ("k", "k2")]).await;
+    assert_eq!(bench.take_bodies("t", "g").await, ["k1"]);
+    assert_eq!(bench.seek(Start::Head).await.pending_dropped, 1);
+}
+
+pub async fn a_pull_refused_by_a_pause_fixes_no_position<F: Fixture>() {
+    let (mut bench, _) = five::<F>().await;
+    bench.group_at("t", "h", Position::FirstPull(Start::Head)).await;
+    let flow = |flow| GroupPatch { flow: Some(flow), ..GroupPatch::default() };
+    bench.patch_group("t", "h", flow(Flow::Paused)).await.unwrap();
+    let refused = bench.pull(Pull { start: Some(Start::Tail), ..pull("t", "h", 9) }).await;
+    assert_eq!(refused.unwrap_err(), PullError::Paused);
+    bench.patch_group("t", "h", flow(Flow::Running)).await.unwrap();
+    assert_eq!(bench.take_bodies("t", "h").await.concat(), "abcde");
+}

@@ -145,3 +145,35 @@ pub async fn trims_survive_a_restart<F: Fixture>() {
     assert_eq!(bench.publish("t", &["c"]).await[0].offset, Offset::new(2));
     assert_eq!(bench.take_bodies("t", "g").await, ["c"]);
 }
+
+pub async fn a_superseded_message_in_flight_counts_towards_the_limit_of_bytes<F: Fixture>() {
+    let change = |topic: &mut TopicSettings| {
+        topic.compaction = Compaction::LatestPerKey;
+        topic.retention.bytes = Some(4);
+    };
+    let mut bench = Bench::<F>::ready_with(change, |_| {}).await;
+    bench.send_keyed("t", &[("k", "kk"), ("l", "l")]).await;
+    let held = bench.take("t", "g", 2).await;
+    bench.send_keyed("t", &[("k", "KK")]).await;
+    assert_eq!(bench.ack(&held[0]).await, SettleOutcome::AlreadySettled, "trimmed first");
+    assert_eq!(bench.kept_bodies("t").await, ["l", "KK"]);
+}
+
+pub async fn settled_messages_are_kept_from_the_change_on<F: Fixture>() {
+    let mut bench = Bench::<F>::ready_with(|_| {}, |group| group.pending_max = 2).await;
+    bench.publish("t", &["fresh"]).await;
+    for body in ["gone", "taken"] {
+        bench.send("t", delayed(secs(1), body)).await;
+    }
+    bench.later(secs(1));
+    let held = bench.take("t", "g", 2).await;
+    assert_eq!(bodies(&held), ["gone", "taken"]);
+    assert_eq!(bench.ack(&held[0]).await, DONE);
+    let retention = Retention { settled: Settled::Keep, ..Retention::default() };
+    bench.patch_topic("t", TopicPatch { retention: Some(retention), ..TopicPatch::default() }).await.unwrap();
+    assert_eq!(bench.ack(&held[1]).await, DONE);
+    assert_eq!(bench.kept_bodies("t").await, ["fresh", "taken"]);
+    assert_eq!(bench.topic_counts("t").await.ready, 2);
+    assert_eq!(bench.seek(Start::Head).await.ahead, 2);
+    assert_eq!(bench.take_bodies("t", "g").await, ["taken", "fresh"]);
+}

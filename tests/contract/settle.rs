@@ -346,6 +346,17 @@ pub async fn a_token_of_a_deleted_group_is_unknown_to_its_namesake<F: Fixture>()
     assert_eq!(bench.ack(&held).await, SettleOutcome::Unknown);
 }
 
+pub async fn a_token_of_a_deleted_group_touches_nothing_that_stays<F: Fixture>() {
+    let mut bench = Bench::<F>::ready().await;
+    bench.publish("t", &["a"]).await;
+    let held = bench.take_one("t", "g").await;
+    bench.engine().await.delete_group(account(), topic("t"), group("g")).await.unwrap();
+    let request = Settle { group: None, ..settle("t", "g", vec![(Named::from(&held).0, SettleAction::Ack)]) };
+    assert_eq!(bench.settle(request).await.unwrap(), [SettleOutcome::Unknown]);
+    bench.group("t", "h").await;
+    assert_eq!(bench.take_bodies("t", "h").await, ["a"]);
+}
+
 pub async fn a_token_of_a_deleted_topic_is_unknown_to_its_namesake<F: Fixture>() {
     let mut bench = Bench::<F>::ready().await;
     bench.publish("t", &["a"]).await;

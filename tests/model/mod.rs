@@ -6,9 +6,3 @@ mod player;
 
 pub use history::history;
 pub use player::compare;
-
-/// How many histories to play.
-pub fn histories() -> u32 {
-    let asked = std::env::var("WINDLASS_MODEL_HISTORIES").ok();
-    asked.map_or(100, |asked| asked.parse().expect("WINDLASS_MODEL_HISTORIES should be a number"))
-}

@@ -169,7 +169,7 @@ impl World {
             from: topic.cursor(g),
             to,
             pending_dropped: topic.groups[g].pending.len() as u64,
-            ahead: topic.messages.range(to..).count() as u64,
+            ahead: topic.messages.range(to..).filter(|(_, kept)| !kept.superseded).count() as u64,
         };
         if !request.dry_run {
             let group = &mut self.topics[t].groups[g];

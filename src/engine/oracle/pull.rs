@@ -263,12 +263,13 @@ impl View<'_> {
                 return plan;
             }
         }
-        self.plan_new(pull, self.room(returned_max), &mut plan);
+        self.plan_new(pull, self.room(returned_max), returned_max, &mut plan);
         plan
     }
 
-    /// Due ones, then fresh ones, while there is room for them.
-    fn plan_new(&self, pull: &Pull, room: usize, plan: &mut Plan) {
+    /// Due ones, then fresh ones, while there is room for them. Looks past `withheld_max` messages that
+    /// wait for another of their key.
+    fn plan_new(&self, pull: &Pull, room: usize, withheld_max: usize, plan: &mut Plan) {
         let (mut due, fresh): (Vec<_>, Vec<_>) = self
             .topic
             .messages
@@ -278,6 +279,7 @@ impl View<'_> {
         due.sort_by_key(|(offset, kept)| (kept.message.head.ready_at, **offset));
         let filter = pull.filter.as_ref().unwrap_or(&self.group.group.settings.filter);
         let returned = plan.take.len();
+        let mut withheld = 0;
         for (offset, kept) in due.into_iter().chain(fresh) {
             if plan.take.len() == pull.batch_max || plan.take.len() - returned == room {
                 return;
@@ -286,6 +288,10 @@ impl View<'_> {
                 plan.pass.push(*offset);
             } else if !self.is_withheld(*offset, plan) {
                 plan.take.push(*offset);
+            } else if withheld == withheld_max {
+                return;
+            } else {
+                withheld += 1;
             }
             if !is_delayed(kept) {
                 plan.cursor = plan.cursor.max(offset.plus(1));
