@@ -303,6 +303,7 @@ impl World {
             broken!("I11: {offset} ({mark}) comes {} ms early", due - when.now);
         }
         standing.attempts = attempt;
+        standing.not_before = 0;
         if auto_ack {
             standing.settled = Tri::Yes;
             return Ok(());
