@@ -395,18 +395,14 @@ impl State {
         let old = std::mem::replace(&mut group.progress, progress);
         group.dirty = true;
         group.gone_ahead = group.gone_ahead.since(topic.gone.between(old.plain, progress.plain));
-        if progress.due != old.due {
-            let (first, upto) = (group.first_delayed(), progress.due);
-            for (due, offset) in topic.delayed.after(old.due).take_while(|at| *at <= upto) {
-                if offset >= first {
-                    let bytes = topic.delayed.get(offset).map_or(0, |(_, bytes)| u64::from(bytes));
-                    group.untaken.count = group.untaken.count.saturating_sub(1);
-                    group.untaken.bytes = group.untaken.bytes.saturating_sub(bytes);
-                    group.due_untaken = group.due_untaken.saturating_sub(u64::from(due <= self.matured_to));
-                }
-            }
-            self.drop_taken_delayed(state_topic(&self.groups, no));
+        let (first, upto) = (group.first_delayed(), progress.due);
+        let passed: Vec<(u64, u64)> = topic.delayed.after(old.due).take_while(|at| *at <= upto).collect();
+        for (due, offset) in passed.iter().filter(|(_, offset)| *offset >= first) {
+            let bytes = topic.delayed.get(*offset).map_or(0, |(_, bytes)| u64::from(bytes));
+            group.untaken = group.untaken.since(Sums { count: 1, bytes });
+            group.due_untaken = group.due_untaken.saturating_sub(u64::from(*due <= self.matured_to));
         }
+        self.drop_taken_of(state_topic(&self.groups, no), &passed);
     }
 
     fn apply_returned(&mut self, no: GroupNo, offset: u64, until: u64) {
@@ -499,29 +495,28 @@ impl State {
             }
             topic.rows.put(*offset, row, gone);
         }
-        self.drop_taken_delayed(no);
+        let untaken = rows.iter().filter(|kept| kept.untaken).filter_map(|kept| Some((kept.row.due?, kept.offset)));
+        self.drop_taken_of(no, &untaken.collect::<Vec<_>>());
     }
 
     /// Forgets delayed messages that every group has taken.
     pub(super) fn drop_taken_delayed(&mut self, no: TopicNo) {
+        let all = self.topics.get(&no).map_or_else(Vec::new, |topic| topic.delayed.by_due().collect());
+        self.drop_taken_of(no, &all);
+    }
+
+    /// Forgets those of these delayed messages that every group has taken. None may stay: what a group is
+    /// given when it is placed depends on it, and must be the same in a replay.
+    fn drop_taken_of(&mut self, no: TopicNo, delayed: &[(u64, u64)]) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        if topic.groups.is_empty() || topic.keeps_settled() || topic.delayed.len() == 0 {
+        if topic.groups.is_empty() || topic.keeps_settled() {
             return;
         }
-        let taken_by_all: Vec<u64> = topic
-            .delayed
-            .by_due()
-            .take_while(|(due, offset)| {
-                topic
-                    .groups
-                    .iter()
-                    .filter_map(|group| self.groups.get(group))
-                    .all(|group| (*due, *offset) <= group.progress.due || *offset < group.first_delayed())
-            })
-            .map(|(_, offset)| offset)
-            .collect();
-        for offset in taken_by_all {
-            topic.delayed.remove(offset);
+        for (due, offset) in delayed {
+            let mut groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
+            if groups.all(|group| (*due, *offset) <= group.progress.due || *offset < group.first_delayed()) {
+                topic.delayed.remove(*offset);
+            }
         }
     }
 

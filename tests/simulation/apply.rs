@@ -548,6 +548,7 @@ impl World {
                         }
                         standing.settled = Tri::Maybe;
                         standing.lease = None;
+                        standing.not_before = 0;
                         (standing.attempts, standing.attempts_sure) = (0, 0);
                     }
                 }
