@@ -262,6 +262,7 @@ macro_rules! suite {
                 a_lowered_limit_of_bytes_trims_at_once,
                 a_superseded_message_in_flight_counts_towards_the_limit_of_bytes,
                 settled_messages_are_kept_from_the_change_on,
+                messages_given_up_before_settled_ones_were_kept_stay_so,
                 a_group_behind_the_head_goes_on_at_the_head,
                 trims_survive_a_restart,
             }

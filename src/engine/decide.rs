@@ -280,12 +280,13 @@ impl Writer {
         let plain = self.sums_at(no, floor).unwrap_or_default();
         let mut items = Vec::new();
         for offset in floor..lowest {
-            // Delayed ones tell by themselves whether they were taken.
-            if let Found::Row(row) = topic.rows.get(offset)
-                && row.due == 0
-                && !groups().any(|group| group.pending(offset).is_some())
-            {
-                items.push(GoneDisk::new(offset, row));
+            // What was given up below all cursors is counted no more, so that it is said again. Delayed ones
+            // tell by themselves whether they were taken.
+            match topic.rows.get(offset) {
+                Found::Row(row) if row.due != 0 || groups().any(|group| group.pending(offset).is_some()) => {}
+                Found::Gone(row) if row.due != 0 => {}
+                Found::Row(row) | Found::Gone(row) => items.push(GoneDisk::new(offset, row)),
+                Found::Absent | Found::Away(_) => {}
             }
         }
         self.emit(&Entry::Trimmed { topic: no, head: floor, plain });

@@ -177,3 +177,21 @@ pub async fn settled_messages_are_kept_from_the_change_on<F: Fixture>() {
     assert_eq!(bench.seek(Start::Head).await.ahead, 2);
     assert_eq!(bench.take_bodies("t", "g").await, ["taken", "fresh"]);
 }
+
+pub async fn messages_given_up_before_settled_ones_were_kept_stay_so<F: Fixture>() {
+    let mut bench = Bench::<F>::ready().await;
+    bench.publish("t", &["a", "b", "c"]).await;
+    let held = bench.take("t", "g", 3).await;
+    let request = Discard { account: account(), topic: topic("t"), offsets: offsets(&[1]) };
+    bench.engine().await.discard(request).await.unwrap();
+    assert_eq!(bench.ack(&held[2]).await, DONE);
+    for _ in 0..2 {
+        bench.restart().await;
+    }
+    let retention = Retention { settled: Settled::Keep, ..Retention::default() };
+    bench.patch_topic("t", TopicPatch { retention: Some(retention), ..TopicPatch::default() }).await.unwrap();
+    assert_eq!(bench.topic_counts("t").await.ready, 1);
+    bench.restart().await;
+    assert_eq!(bench.topic_counts("t").await.ready, 1);
+    assert_eq!(bench.kept_bodies("t").await, ["a"]);
+}
