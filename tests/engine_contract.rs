@@ -242,6 +242,7 @@ macro_rules! suite {
                 a_seek_to_an_offset_that_is_gone_stands_there,
                 a_seek_does_not_call_withheld_messages_pending,
                 a_pull_refused_by_a_pause_fixes_no_position,
+                a_seek_settles_delayed_messages_behind_it_whatever_their_time,
                 a_seek_leaves_future_delays_alone_and_takes_due_ones_again,
                 a_seek_to_the_tail_skips_delayed_messages_of_before,
                 a_seek_survives_a_restart,

@@ -396,16 +396,15 @@ impl State {
         group.dirty = true;
         group.gone_ahead = group.gone_ahead.since(topic.gone.between(old.plain, progress.plain));
         if progress.due != old.due {
-            let (first, upto) = (group.first_delayed(), progress.due);
-            for (due, offset) in topic.delayed.after(old.due).take_while(|at| *at <= upto) {
-                if offset >= first {
-                    let bytes = topic.delayed.get(offset).map_or(0, |(_, bytes)| u64::from(bytes));
-                    group.untaken.count = group.untaken.count.saturating_sub(1);
-                    group.untaken.bytes = group.untaken.bytes.saturating_sub(bytes);
-                    group.due_untaken = group.due_untaken.saturating_sub(u64::from(due <= self.matured_to));
-                }
+            let first = group.first_delayed();
+            let passed: Vec<_> = topic.delayed.after(old.due).take_while(|at| *at <= progress.due).collect();
+            for (due, offset) in passed.iter().copied().filter(|(_, offset)| *offset >= first) {
+                let bytes = topic.delayed.get(offset).map_or(0, |(_, bytes)| u64::from(bytes));
+                group.untaken.count = group.untaken.count.saturating_sub(1);
+                group.untaken.bytes = group.untaken.bytes.saturating_sub(bytes);
+                group.due_untaken = group.due_untaken.saturating_sub(u64::from(due <= self.matured_to));
             }
-            self.drop_taken_delayed(state_topic(&self.groups, no));
+            self.drop_taken(state_topic(&self.groups, no), passed);
         }
     }
 
@@ -486,6 +485,7 @@ impl State {
 
     fn apply_rewritten(&mut self, no: TopicNo, rows: &[RewrittenDisk]) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
+        let mut untaken_rows = Vec::new();
         for RewrittenDisk { offset, before, untaken, gone, row } in rows {
             let row = Row::from_disk(row, *before);
             for group in &topic.groups {
@@ -496,32 +496,30 @@ impl State {
             let gone = *gone || topic.rows.is_gone(*offset);
             if *untaken && !gone && *offset >= topic.head {
                 topic.delayed.insert(*offset, row.due, row.body_bytes);
+                untaken_rows.push((row.due, *offset));
             }
             topic.rows.put(*offset, row, gone);
         }
-        self.drop_taken_delayed(no);
+        self.drop_taken(no, untaken_rows);
     }
 
-    /// Forgets delayed messages that every group has taken.
+    /// Forgets delayed messages that every group has taken, or begins behind.
     pub(super) fn drop_taken_delayed(&mut self, no: TopicNo) {
+        let Some(topic) = self.topics.get(&no) else { return };
+        let all = topic.delayed.by_due().collect();
+        self.drop_taken(no, all);
+    }
+
+    fn drop_taken(&mut self, no: TopicNo, delayed: Vec<(u64, u64)>) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        if topic.groups.is_empty() || topic.keeps_settled() || topic.delayed.len() == 0 {
+        if topic.groups.is_empty() || topic.keeps_settled() {
             return;
         }
-        let taken_by_all: Vec<u64> = topic
-            .delayed
-            .by_due()
-            .take_while(|(due, offset)| {
-                topic
-                    .groups
-                    .iter()
-                    .filter_map(|group| self.groups.get(group))
-                    .all(|group| (*due, *offset) <= group.progress.due || *offset < group.first_delayed())
-            })
-            .map(|(_, offset)| offset)
-            .collect();
-        for offset in taken_by_all {
-            topic.delayed.remove(offset);
+        for (due, offset) in delayed {
+            let mut groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
+            if groups.all(|group| (due, offset) <= group.progress.due || offset < group.first_delayed()) {
+                topic.delayed.remove(offset);
+            }
         }
     }
 

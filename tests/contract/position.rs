@@ -313,3 +313,13 @@ pub async fn a_pull_refused_by_a_pause_fixes_no_position<F: Fixture>() {
     bench.patch_group("t", "h", flow(Flow::Running)).await.unwrap();
     assert_eq!(bench.take_bodies("t", "h").await.concat(), "abcde");
 }
+
+pub async fn a_seek_settles_delayed_messages_behind_it_whatever_their_time<F: Fixture>() {
+    let mut bench = Bench::<F>::ready().await;
+    for (delay, body) in [(20, "behind"), (5, "ahead")] {
+        bench.send("t", delayed(secs(delay), body)).await;
+    }
+    bench.seek(Start::Offset(Offset::new(1))).await;
+    assert_eq!(bench.kept_bodies("t").await, ["ahead"]);
+    assert_eq!(bench.topic_counts("t").await.delayed, 1);
+}
