@@ -22,7 +22,8 @@ pub struct Limits {
     pub compaction_keys_max: usize,
     /// Credentials in the server, of all accounts.
     pub access_max: usize,
-    /// Messages of one group that wait out a nack delay; at the bound, only returned ones are delivered.
+    /// Messages of one group that wait out a nack delay; at the bound, only returned ones are delivered. Also
+    /// how many messages that wait for another of their key one pull looks past.
     pub returned_max: usize,
     /// Messages of one topic that were published with a delay and not taken by every group; at the bound, a
     /// publish with a delay is refused.
