@@ -141,6 +141,28 @@ fn a_body_too_large_too_slow_or_broken_off_leaves_nothing() {
     rig.ask("POST", messages).header("content-encoding", "identity").body(vec![0; 1_000]).send().expect(201);
 }
 
+/// Many clients look for an answer only when they have sent everything.
+#[test]
+fn whoever_sends_all_of_a_refused_body_sees_why() {
+    let rig = Rig::start_with(|config| {
+        config.limits.body_bytes_max = 1_000;
+        config.http.request_bytes_max = 2_000;
+    });
+    rig.post("/api/windlass/v1/topics", &json!({"name": "t"})).expect(201);
+    let body = vec![b'x'; 8 << 20];
+    let length = body.len();
+    for (path, status, code) in [("topics/t/messages", 413, "too_large"), ("nowhere", 404, "not_found")] {
+        let mut client = rig.connect();
+        write(
+            &mut client,
+            &format!("POST /api/windlass/v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"),
+        );
+        client.write_all(&body).expect("the server lets it finish");
+        Reply::read(&mut client).expect_problem(status, code);
+        assert!(is_closed_by_the_server(&mut client));
+    }
+}
+
 #[test]
 fn bodies_share_the_memory_there_is_and_give_it_back() {
     let rig = Rig::start_with(|config| {

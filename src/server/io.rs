@@ -5,10 +5,12 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -18,6 +20,8 @@ use tokio::time::{Instant, Sleep};
 pub struct Pace {
     begun: AtomicU64,
     done: AtomicU64,
+    /// A body was refused before all of it was read.
+    unread: AtomicBool,
 }
 
 impl Pace {
@@ -25,6 +29,47 @@ impl Pace {
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.begun.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(self))
+    }
+}
+
+/// The body of a request. Tells its connection if it is given up before its end.
+pub struct Tracked {
+    body: Incoming,
+    pace: Arc<Pace>,
+}
+
+impl Tracked {
+    /// A body that came over the connection of `pace`.
+    pub const fn new(body: Incoming, pace: Arc<Pace>) -> Self {
+        Self { body, pace }
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            self.pace.unread.store(true, Ordering::SeqCst);
+        }
     }
 }
 
@@ -60,14 +105,21 @@ pub struct Paced<S> {
     read_deadline: Pin<Box<Sleep>>,
     /// Set while the peer takes nothing.
     write_deadline: Option<Pin<Box<Sleep>>>,
+    /// Set while a closed connection lingers: until when, and how many bytes it still takes.
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
+
+/// How long, and how many bytes, a connection still takes of a body that was refused. Closed before its
+/// peer has sent all, it would be reset, and the peer might never see the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 64 << 20;
 
 impl<S> Paced<S> {
     /// The first request has to come at once: its head's time begins now.
     pub fn new(stream: S, pace: Arc<Pace>, header_timeout: Duration, idle_timeout: Duration) -> Self {
         let read_deadline = Box::pin(tokio::time::sleep(header_timeout));
-        let (waiting, begun, write_deadline) = (Waiting::Head, 0, None);
-        Self { stream, pace, header_timeout, idle_timeout, waiting, begun, read_deadline, write_deadline }
+        let (waiting, begun, write_deadline, lingering) = (Waiting::Head, 0, None, None);
+        Self { stream, pace, header_timeout, idle_timeout, waiting, begun, read_deadline, write_deadline, lingering }
     }
 
     fn wait_for(&mut self, waiting: Waiting) {
@@ -125,7 +177,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncRead + Unpin> Paced<S> {
+    /// Done when the peer has sent what it wanted to, or enough.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (deadline, left) =
+            self.lingering.get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES_MAX));
+        let mut thrown_away = [0; 16 << 10];
+        while *left > 0 {
+            let mut buffer = ReadBuf::new(&mut thrown_away);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *left = left.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return deadline.as_mut().poll(context),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.bound_write(context, written)
@@ -151,6 +223,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        }
+        if self.pace.unread.load(Ordering::SeqCst) {
+            ready!(self.poll_linger(context));
+        }
+        Poll::Ready(Ok(()))
     }
 }

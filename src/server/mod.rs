@@ -23,7 +23,7 @@ use tower_service::Service as _;
 
 use crate::engine::Engine;
 use crate::http::{Exposure, Front};
-use crate::server::io::{Pace, Paced};
+use crate::server::io::{Pace, Paced, Tracked};
 
 pub use tls::{Tls, TlsError};
 
@@ -193,6 +193,7 @@ async fn converse(
     let io = TokioIo::new(Paced::new(stream, Arc::clone(&pace), bounds.header_timeout, bounds.idle_timeout));
     let service = service_fn(move |request: Request<Incoming>| {
         let (mut router, busy) = (router.clone(), pace.begin());
+        let request = request.map(|body| Tracked::new(body, Arc::clone(&pace)));
         async move {
             let response = router.call(request).await;
             drop(busy);
