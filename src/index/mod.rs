@@ -6,6 +6,7 @@
 mod model;
 mod sled_index;
 mod stopgap;
+mod values;
 
 pub use model::{ModelIndex, Mood};
 pub use sled_index::SledIndex;

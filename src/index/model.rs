@@ -1,9 +1,9 @@
 //! An index in memory, for tests and the simulator: after a crash it may be whole, old, empty, wrong
 //! or panicking, as a real one may.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::index::values::Values;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree, Visit, frame, unframe};
 
 /// What a crash made of the index.
@@ -22,8 +22,6 @@ pub enum Mood {
     /// Every call panics.
     Panicking,
 }
-
-type Values = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
 
 #[derive(Debug, Default)]
 struct Store {
@@ -69,9 +67,9 @@ impl ModelIndex {
                 // Some values of the newest checkpoint, but the mark of the one before.
                 if let Some((old, mark)) = store.before.take() {
                     let newer = std::mem::replace(&mut store.values, old);
-                    for (place, (key, value)) in newer.into_iter().enumerate() {
+                    for (place, (key, value)) in newer.0.into_iter().enumerate() {
                         if (seed >> (place % 61)) & 1 == 1 {
-                            store.values.insert(key, value);
+                            store.values.0.insert(key, value);
                         }
                     }
                     store.mark = mark.map(|mark| Mark { cut_short: true, ..mark });
@@ -85,8 +83,8 @@ impl ModelIndex {
             }
             Mood::Empty => *store = Store::default(),
             Mood::Wrong => {
-                let count = store.values.len().max(1);
-                if let Some(value) = store.values.values_mut().nth(seed as usize % count) {
+                let count = store.values.0.len().max(1);
+                if let Some(value) = store.values.0.values_mut().nth(seed as usize % count) {
                     let place = (seed >> 20) as usize % value.len().max(1);
                     value[place] ^= 0x10;
                 }
@@ -105,7 +103,7 @@ impl IndexReader for ModelIndex {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         let store = self.check();
         let newest = store.mark.map_or(0, |mark| mark.generation);
-        let framed = store.values.get(&(tree, key.to_vec()));
+        let framed = store.values.get(tree, key);
         framed.map(|framed| unframe(tree, key, newest, framed).map(<[u8]>::to_vec)).transpose()
     }
 }
@@ -118,11 +116,7 @@ impl Index for ModelIndex {
     fn scan(&self, tree: Tree, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
         let store = self.check();
         let newest = store.mark.map_or(0, |mark| mark.generation);
-        for ((_, key), framed) in store
-            .values
-            .range((tree, prefix.to_vec())..)
-            .take_while(|((t, key), _)| *t == tree && key.starts_with(prefix))
-        {
+        for (key, framed) in store.values.under(tree, prefix) {
             if !visit(key, unframe(tree, key, newest, framed)?) {
                 break;
             }
@@ -138,28 +132,19 @@ impl Index for ModelIndex {
         let mut store = self.check();
         store.before = Some((store.values.clone(), store.mark));
         for change in changes {
-            match change {
+            store.values.apply(match change {
                 Change::Put { tree, key, value } => {
-                    let framed = frame(tree, &key, mark.generation, &value);
-                    store.values.insert((tree, key), framed);
+                    let value = frame(tree, &key, mark.generation, &value);
+                    Change::Put { tree, key, value }
                 }
-                Change::Delete { tree, key } => {
-                    store.values.remove(&(tree, key));
-                }
-                Change::DeleteRange { tree, from, to } => {
-                    let keys: Vec<_> =
-                        store.values.range((tree, from)..(tree, to)).map(|(key, _)| key.clone()).collect();
-                    for key in keys {
-                        store.values.remove(&key);
-                    }
-                }
-            }
+                other => other,
+            });
         }
         store.mark = Some(mark);
         Ok(())
     }
 
     fn disk_bytes(&self) -> u64 {
-        self.store().values.values().map(|value| value.len() as u64).sum()
+        self.store().values.0.values().map(|value| value.len() as u64).sum()
     }
 }
