@@ -18,7 +18,7 @@ use desk::{
 use machine::Machine;
 use windlass::disk::sim::Fault;
 use windlass::engine::CreateGroupError;
-use windlass::index::Mood;
+use windlass::index::{Index, Mood};
 
 fn ready(seed: u64, segment_bytes: u64) -> Machine {
     let mut machine = Machine::new(seed, segment_bytes);
@@ -214,4 +214,40 @@ fn a_seek_over_several_frames_happens_wholly_or_not_at_all() {
         }
     }
     assert!(done > 0 && undone > 3, "{done} done, {undone} not");
+}
+
+/// Where no index can be made, one in memory stands in: everything goes on, and a place that can be used again is.
+#[test]
+fn an_index_in_memory_serves_until_there_is_a_place_for_one() {
+    let mut machine = ready(9, 256 << 10);
+    publish_batch(&mut machine, 40);
+    ack_ten(&mut machine);
+    machine.kill();
+    machine.index_mood(Mood::Empty, 1);
+    machine.place.refuse(true);
+    machine.start().unwrap();
+    ack_ten(&mut machine);
+    let held = try_pull(&mut machine, "g", 10, 3_600_000).unwrap();
+    for _ in 0..20 {
+        let_pass(&mut machine);
+        publish(&mut machine, 1_000).unwrap();
+    }
+    assert_eq!(machine.place.0.lock().unwrap().mark().unwrap(), None, "nothing was written to the place");
+    machine.place.refuse(false);
+    for _ in 0..20 {
+        publish(&mut machine, 1_000).unwrap();
+        let_pass(&mut machine);
+    }
+    assert!(machine.place.0.lock().unwrap().mark().unwrap().is_some(), "a place that can be used again is");
+    machine.kill();
+    machine.start().unwrap();
+    assert_eq!(counts(&mut machine, "g").ready, 10 + 40);
+    ack(&mut machine, held);
+    assert_eq!(pull(&mut machine, 100).deliveries.len(), 50);
+}
+
+fn ack_ten(machine: &mut Machine) {
+    let pulled = pull(machine, 10);
+    assert_eq!(pulled.deliveries.len(), 10);
+    ack(machine, pulled);
 }

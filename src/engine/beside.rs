@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::checkpoint;
 use crate::engine::command::{Candidate, JobDone};
@@ -13,6 +14,7 @@ use crate::engine::recover::{IndexPlace, Source, rebuild, scanned_entries};
 use crate::engine::writer::{Job, Writer};
 use crate::index::{Index, IndexReader, Stopgap};
 use crate::log::{Fatal, LogReader, write_mark};
+use crate::model::{Lsn, Millis};
 
 /// How long an index stays in memory before its place on disk is tried again.
 const STOPGAP_TIME: Duration = Duration::from_secs(60);
@@ -48,15 +50,17 @@ pub struct IndexWorker {
     reader: LogReader,
     shared: Arc<IndexShared>,
     limits: crate::engine::Limits,
-    /// When the place of an index was last tried.
-    tried_at: Instant,
+    clock: Arc<dyn Clock>,
+    /// Boot time at which the place of an index was last tried.
+    tried_at: Millis,
 }
 
 impl IndexWorker {
     /// A worker over the index that recovery left; what it writes is `shared` with who reads blocks.
     pub fn new(index: Box<dyn Index>, source: &Source, reader: LogReader, shared: Arc<IndexShared>) -> Self {
-        let place = source.place.clone();
-        Self { index: Some(index), place, reader, shared, limits: source.limits, tried_at: Instant::now() }
+        let (place, clock) = (source.place.clone(), source.clock.clone());
+        let tried_at = clock.boot();
+        Self { index: Some(index), place, reader, shared, limits: source.limits, clock, tried_at }
     }
 
     /// Writes a checkpoint or builds the index anew; `None`: the job is somebody else's.
@@ -70,9 +74,11 @@ impl IndexWorker {
 
     fn checkpoint(&mut self, delta: checkpoint::Delta) -> JobDone {
         let generation = delta.mark.generation;
-        let is_over = |index: &dyn Index| index.is_stopgap() && self.tried_at.elapsed() >= STOPGAP_TIME;
+        let is_time = self.clock.boot().since(self.tried_at) >= STOPGAP_TIME;
         let result = match &mut self.index {
-            Some(index) if is_over(&**index) => Err("it is in memory only, and its place is tried again".to_owned()),
+            Some(index) if index.is_stopgap() && is_time => {
+                Err("it is in memory only, and its place is tried again".to_owned())
+            }
             Some(index) => checkpoint::write(&mut **index, delta).map_err(|error| error.to_string()),
             None => Err("the index is being built again".to_owned()),
         };
@@ -82,9 +88,9 @@ impl IndexWorker {
         JobDone::Checkpoint { generation, result }
     }
 
-    fn rebuild(&mut self, upto: crate::model::Lsn, segments: &[u64], generation: u64) -> JobDone {
+    fn rebuild(&mut self, upto: Lsn, segments: &[u64], generation: u64) -> JobDone {
         self.index = None;
-        self.tried_at = Instant::now();
+        self.tried_at = self.clock.boot();
         let fill = |mut index: Box<dyn Index>| -> Result<(Box<dyn Index>, u64), String> {
             let generation = rebuild(&mut *index, &self.reader, segments, upto, generation, self.limits)?;
             Ok((index, generation))

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -22,10 +23,20 @@ pub struct Dead(pub String);
 
 /// Where the model index lies.
 #[derive(Clone, Default)]
-pub struct Place(pub Arc<Mutex<ModelIndex>>);
+pub struct Place(pub Arc<Mutex<ModelIndex>>, Arc<AtomicBool>);
+
+impl Place {
+    /// From now on no index can, or can again, be made here.
+    pub fn refuse(&self, refuses: bool) {
+        self.1.store(refuses, Ordering::SeqCst);
+    }
+}
 
 impl IndexPlace for Place {
     fn open(&self) -> Result<Box<dyn Index>, IndexError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Err(IndexError::Store("no space".to_owned()));
+        }
         Ok(Box::new(Guarded(self.0.lock().unwrap().clone())))
     }
 
@@ -212,7 +223,7 @@ impl Machine {
     pub fn end(&mut self) {
         self.rig = None;
         let forked = self.place.0.lock().unwrap().fork();
-        self.place = Place(Arc::new(Mutex::new(forked)));
+        self.place.0 = Arc::new(Mutex::new(forked));
     }
 
     pub fn power_cut(&mut self, seed: u64) {
