@@ -4,48 +4,21 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+#[path = "simulation/desk.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod desk;
 #[path = "simulation/machine.rs"]
 #[allow(dead_code, reason = "shared with the simulation")]
 mod machine;
 
-use std::time::Duration;
-
-use bytes::Bytes;
+use desk::{create_group, create_topic, publish, try_pull};
 use machine::Machine;
-use windlass::engine::{CreateGroup, CreateTopic, Engine, HandleKind, Position, Publish, Pull, Wait};
 use windlass::index::Mood;
-use windlass::model::{
-    AccountName, GroupName, GroupRef, GroupSettings, NewMessage, Start, TopicName, TopicRef, TopicSettings,
-};
 
 const LEASE_MS: u64 = 30_000;
 
-fn topic() -> TopicRef {
-    TopicRef::Name(TopicName::parse("t").unwrap())
-}
-
-fn publish(machine: &mut Machine) {
-    let messages = vec![NewMessage { body: Bytes::from_static(b"body"), ..NewMessage::default() }];
-    let request = Publish { account: AccountName::standard(), topic: topic(), messages };
-    let engine = machine.engine();
-    machine.wait(async move { engine.publish(request).await }).unwrap().unwrap();
-}
-
 fn pull(machine: &mut Machine) -> usize {
-    let request = Pull {
-        account: AccountName::standard(),
-        topic: topic(),
-        group: GroupRef::Name(GroupName::parse("g").unwrap()),
-        batch_max: 1,
-        lease: Some(Duration::from_millis(LEASE_MS)),
-        wait: Wait::None,
-        auto_ack: false,
-        handles: HandleKind::None,
-        filter: None,
-        start: None,
-    };
-    let engine = machine.engine();
-    machine.wait(async move { engine.pull(request).await }).unwrap().unwrap().deliveries.len()
+    try_pull(machine, "g", 1, LEASE_MS).unwrap().deliveries.len()
 }
 
 /// Lets a checkpoint begin and end.
@@ -62,20 +35,9 @@ fn leased(seed: u64) -> Machine {
     let mut machine = Machine::new(seed, 256 << 10);
     machine.advance(1_000_000);
     machine.start().unwrap();
-    let engine = machine.engine();
-    let name = TopicName::parse("t").unwrap();
-    let request = CreateTopic { account: AccountName::standard(), name, settings: TopicSettings::default() };
-    machine.wait(async move { engine.create_topic(request).await }).unwrap().unwrap();
-    let engine = machine.engine();
-    let request = CreateGroup {
-        account: AccountName::standard(),
-        topic: topic(),
-        name: GroupName::parse("g").unwrap(),
-        settings: GroupSettings::default(),
-        position: Position::Now(Start::Head),
-    };
-    machine.wait(async move { engine.create_group(request).await }).unwrap().unwrap();
-    publish(&mut machine);
+    create_topic(&mut machine);
+    create_group(&mut machine, "g");
+    publish(&mut machine, 10).unwrap();
     assert_eq!(pull(&mut machine), 1);
     checkpoint(&mut machine);
     machine
