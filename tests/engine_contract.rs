@@ -279,6 +279,7 @@ macro_rules! suite {
                 a_patch_of_no_topic_or_group_is_refused,
                 a_deleted_topic_leaves_nothing_to_its_namesake,
                 groups_are_found_by_name_and_id_and_listed_by_name,
+                a_group_is_found_without_its_topic_and_only_in_its_account,
                 a_taken_group_name_is_refused,
                 a_deleted_group_leaves_no_progress_to_its_namesake,
                 settings_survive_a_restart,
@@ -291,6 +292,7 @@ macro_rules! suite {
             rules! { view:
                 a_peek_shows_every_state_and_touches_nothing,
                 a_peek_tells_attempts,
+                a_peek_tells_the_tail_from_wherever_it_begins,
                 a_peek_by_state_shows_only_that,
                 states_survive_a_restart,
                 a_peek_finds_by_id_tag_key_property_and_time,

@@ -468,6 +468,8 @@ pub struct Peeked {
     /// Where the next page begins; `None` at the end. A page may be short, even empty, before the end: a
     /// peek reads a bounded number of messages.
     pub next: Option<Offset>,
+    /// The offset of the next publish, as far as publishes are durable.
+    pub tail: Offset,
 }
 
 /// Why a peek was refused.

@@ -34,6 +34,7 @@ pub enum Command {
     DeleteGroup(AccountName, TopicRef, GroupRef, Reply<Result<(), LookupError>>),
     Group(AccountName, TopicRef, GroupRef, Reply<Result<Group, LookupError>>),
     Groups(AccountName, TopicRef, Reply<Result<Vec<Group>, LookupError>>),
+    FindGroups(AccountName, GroupRef, Reply<Result<Vec<Group>, LookupError>>),
     Publish(PublishWork, Reply<Result<Vec<Published>, PublishError>>),
     Pull(PullWork, Reply<Result<Taken, PullError>>),
     Settle(SettleWork, Reply<Result<Vec<SettleOutcome>, SettleError>>),
@@ -76,6 +77,7 @@ impl Command {
             Self::Topic(..)
             | Self::Topics(..)
             | Self::Group(..)
+            | Self::FindGroups(..)
             | Self::CreateTopic(..)
             | Self::Status(_)
             | Self::PutAccess(..)

@@ -68,6 +68,14 @@ impl Writer {
                 self.answer_read(reply, answer);
                 Step::Done
             }
+            Command::FindGroups(account, group, reply) => {
+                let own = self.state.topics.iter().filter(|(_, topic)| topic.account == account).map(|(no, _)| *no);
+                let found = own.filter_map(|no| self.state.find_group(no, &group)).map(|no| self.group_model(no));
+                let mut groups: Vec<Group> = found.collect();
+                groups.sort_by(|a, b| a.topic.cmp(&b.topic));
+                self.answer_read(reply, Ok(groups));
+                Step::Done
+            }
             Command::Publish(work, reply) => self.publish(work, reply),
             Command::Pull(work, reply) => self.pull(work, reply),
             Command::Settle(work, reply) => self.settle(work, reply),

@@ -521,7 +521,7 @@ impl LocalEngine {
         /// Pages that one peek reads at most.
         const PAGES_MAX: usize = 32;
         let mut messages = Vec::new();
-        let mut from = Some(request.from.get());
+        let (mut from, mut tail) = (Some(request.from.get()), Offset::ZERO);
         for _ in 0..PAGES_MAX {
             let Some(at) = from else { break };
             let work = LookWork {
@@ -531,6 +531,7 @@ impl LocalEngine {
                 from: at,
             };
             let page = self.page(work).await?;
+            tail = Offset::new(page.tail);
             let (shared, wanted) = (self.shared.clone(), request.clone());
             let left = request.limit - messages.len();
             let read = shared.reads.run({
@@ -544,7 +545,7 @@ impl LocalEngine {
                 break;
             }
         }
-        Ok(Peeked { messages, next: from.map(Offset::new) })
+        Ok(Peeked { messages, next: from.map(Offset::new), tail })
     }
 
     async fn do_redrive(&self, request: Redrive) -> Result<RedriveReport, RedriveError> {
@@ -701,6 +702,10 @@ impl Engine for LocalEngine {
 
     fn groups(&self, account: AccountName, topic: TopicRef) -> Answer<'_, Result<Vec<Group>, LookupError>> {
         Box::pin(async { self.ask(|reply| Command::Groups(account, topic, reply)).await? })
+    }
+
+    fn find_groups(&self, account: AccountName, group: GroupRef) -> Answer<'_, Result<Vec<Group>, LookupError>> {
+        Box::pin(async { self.ask(|reply| Command::FindGroups(account, group, reply)).await? })
     }
 
     fn update_group(

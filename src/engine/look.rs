@@ -26,7 +26,8 @@ impl Writer {
         let topic = &self.state.topics[&no];
         let tail = topic.visible;
         let floor = self.state.floor(topic);
-        let from = work.from.max(floor);
+        // A client may ask from beyond the tail, up to the largest number there is.
+        let from = work.from.clamp(floor, tail.max(floor));
         let block = block_of(from);
         if from < tail && !topic.rows.is_loaded(block) {
             return Step::Need(Command::Look(work, reply), no, block);

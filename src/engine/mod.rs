@@ -80,6 +80,9 @@ pub trait Engine: Send + Sync + 'static {
     fn group(&self, account: AccountName, topic: TopicRef, group: GroupRef) -> Answer<'_, Result<Group, LookupError>>;
     /// All groups of a topic, by name.
     fn groups(&self, account: AccountName, topic: TopicRef) -> Answer<'_, Result<Vec<Group>, LookupError>>;
+    /// The groups of an account with this name or id, in whichever topics, by topic name. For callers that
+    /// know a group and not its topic.
+    fn find_groups(&self, account: AccountName, group: GroupRef) -> Answer<'_, Result<Vec<Group>, LookupError>>;
     /// Changes a group: all of the patch or nothing.
     fn update_group(
         &self,

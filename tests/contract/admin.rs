@@ -211,6 +211,26 @@ pub async fn groups_are_found_by_name_and_id_and_listed_by_name<F: Fixture>() {
     assert_eq!(bench.engine().await.groups(account(), topic("v")).await, Err(LookupError::NoSuchTopic));
 }
 
+pub async fn a_group_is_found_without_its_topic_and_only_in_its_account<F: Fixture>() {
+    let mut bench = Bench::<F>::new().await;
+    for name in ["u", "t"] {
+        bench.topic(name).await;
+        bench.group(name, "g").await;
+    }
+    let only = bench.group("t", "only").await;
+    let engine = bench.engine().await;
+    let named = engine.find_groups(account(), group("g")).await.unwrap();
+    let topics: Vec<&str> = named.iter().map(|group| group.topic.as_str()).collect();
+    assert_eq!(topics, ["t", "u"]);
+    for by in [group("only"), GroupRef::Id(only.id)] {
+        assert_eq!(engine.find_groups(account(), by.clone()).await.unwrap(), std::slice::from_ref(&only));
+        assert_eq!(engine.find_groups(other_account(), by).await.unwrap(), []);
+    }
+    assert_eq!(engine.find_groups(account(), group("none")).await.unwrap(), []);
+    engine.delete_group(account(), topic("t"), group("only")).await.unwrap();
+    assert_eq!(engine.find_groups(account(), GroupRef::Id(only.id)).await.unwrap(), []);
+}
+
 pub async fn a_taken_group_name_is_refused<F: Fixture>() {
     let mut bench = Bench::<F>::ready().await;
     let (settings, position) = (GroupSettings::default(), Position::Now(Start::Head));

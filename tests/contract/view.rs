@@ -46,6 +46,15 @@ pub async fn a_peek_tells_attempts<F: Fixture>() {
     assert!(seen.iter().all(|seen| seen.state.is_none() && seen.attempts == Attempt::NONE));
 }
 
+pub async fn a_peek_tells_the_tail_from_wherever_it_begins<F: Fixture>() {
+    let mut bench = every_state::<F>().await;
+    let engine = bench.engine().await;
+    for from in [0, 3, 6, u64::MAX] {
+        let seen = engine.peek(Peek { from: Offset::new(from), ..peek("t", None) }).await.unwrap();
+        assert_eq!(seen.tail, Offset::new(6), "from {from}");
+    }
+}
+
 pub async fn a_peek_by_state_shows_only_that<F: Fixture>() {
     let mut bench = every_state::<F>().await;
     let cases = [

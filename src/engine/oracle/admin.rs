@@ -130,6 +130,18 @@ impl World {
         Ok(groups)
     }
 
+    pub fn groups_named(&self, account: &AccountName, group: &GroupRef) -> Vec<Group> {
+        let own = self.topics.iter().filter(|topic| topic.topic.account == *account);
+        let is_it = |found: &Group| match group {
+            GroupRef::Name(name) => found.name == *name,
+            GroupRef::Id(id) => found.id == *id,
+        };
+        let groups = own.flat_map(|topic| &topic.groups).map(|group| &group.group);
+        let mut groups: Vec<_> = groups.filter(|group| is_it(group)).cloned().collect();
+        groups.sort_by(|one, other| one.topic.cmp(&other.topic));
+        groups
+    }
+
     pub fn update_group(
         &mut self,
         account: &AccountName,

@@ -143,6 +143,10 @@ impl Engine for Oracle {
         self.run(move |world| world.groups_of(&account, &topic))
     }
 
+    fn find_groups(&self, account: AccountName, group: GroupRef) -> Answer<'_, Result<Vec<Group>, LookupError>> {
+        self.run(move |world| Ok(world.groups_named(&account, &group)))
+    }
+
     fn update_group(
         &self,
         account: AccountName,

@@ -80,7 +80,7 @@ impl World {
             return Err(SettingsError { field: "state", rule: "asked for with a group" }.into());
         }
         let topic = &self.topics[t];
-        let mut peeked = Peeked::default();
+        let mut peeked = Peeked { tail: topic.tail, ..Peeked::default() };
         for (offset, kept) in topic.messages.range(request.from..) {
             if peeked.messages.len() == request.limit {
                 peeked.next = Some(*offset);
