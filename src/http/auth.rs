@@ -1,8 +1,11 @@
 //! Who asks: reads the credential of a request, before its body.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::access::{self, Principal};
 use crate::http::edge::EdgeError;
@@ -22,6 +25,28 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, EdgeError> {
         return Err(EdgeError::MalformedCredential);
     }
     Ok(Some(token))
+}
+
+/// The token of `Authorization: Bearer`, or the password of `Basic` for clients that know only that; the user is
+/// not looked at.
+pub fn bearer_or_basic(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, EdgeError> {
+    let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, pair)) if scheme.eq_ignore_ascii_case("basic") => {
+            if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+                return Err(EdgeError::MalformedCredential);
+            }
+            basic_password(pair.trim()).map(Cow::Owned).map(Some).ok_or(EdgeError::MalformedCredential)
+        }
+        Some(_) | None => Ok(bearer(headers)?.map(Cow::Borrowed)),
+    }
+}
+
+/// The password of `user:password` in base64; an empty one is none.
+fn basic_password(pair: &str) -> Option<String> {
+    let pair = String::from_utf8(STANDARD.decode(pair).ok()?).ok()?;
+    let (_, password) = pair.split_once(':')?;
+    (!password.is_empty()).then(|| password.to_owned())
 }
 
 /// Finds who asks. `token` is what the dialect found in `headers`, or why it found none: a server
@@ -76,6 +101,28 @@ mod tests {
             assert_eq!(read(bad), Err(EdgeError::MalformedCredential), "{bad}");
         }
         assert_eq!(bearer(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn the_password_of_basic_stands_for_a_token() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(text).expect("a header"));
+            bearer_or_basic(&headers).map(|token| token.map(Cow::into_owned))
+        };
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        for good in [basic("u:abc"), basic(":abc"), basic("u:abc").replace("Basic", "bASIC"), "Bearer abc".to_owned()] {
+            assert_eq!(read(&good), Ok(Some("abc".to_owned())), "{good}");
+        }
+        assert_eq!(read(&basic("u:a:c")), Ok(Some("a:c".to_owned())));
+        for bad in [basic("u:"), basic("abc"), "Basic".to_owned(), "Basic *".to_owned(), "Digest abc".to_owned()] {
+            assert_eq!(read(&bad), Err(EdgeError::MalformedCredential), "{bad}");
+        }
+        let mut twice = HeaderMap::new();
+        twice.append(header::AUTHORIZATION, HeaderValue::from_str(&basic("u:abc")).expect("a header"));
+        twice.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
+        assert_eq!(bearer_or_basic(&twice), Err(EdgeError::MalformedCredential));
+        assert_eq!(bearer_or_basic(&HeaderMap::new()), Ok(None));
     }
 
     #[test]

@@ -11,17 +11,20 @@ pub enum Speech {
     Native,
     /// Cloudflare Queues.
     Cloudflare,
+    /// Sequin.
+    Sequin,
 }
 
 impl Speech {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Cloudflare];
+    pub const ALL: [Self; 3] = [Self::Native, Self::Cloudflare, Self::Sequin];
 
     /// Its name in the metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Cloudflare => "cloudflare",
+            Self::Sequin => "sequin",
         }
     }
 }

@@ -13,6 +13,7 @@ mod json;
 mod meters;
 mod native;
 mod problem;
+mod sequin;
 mod state;
 mod time;
 mod whole;
@@ -31,6 +32,7 @@ use crate::http::meters::Speech;
 
 pub use cloudflare::ROUTES as CLOUDFLARE_ROUTES;
 pub use native::{CredentialView, NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
+pub use sequin::ROUTES as SEQUIN_ROUTES;
 pub use state::{Exposure, Front};
 
 /// Whose paths these are.
@@ -43,11 +45,17 @@ struct Owner {
 const NATIVE: Owner = Owner { speech: Speech::Native, envelope: problem::envelope, authenticate: native::authenticate };
 const CLOUDFLARE: Owner =
     Owner { speech: Speech::Cloudflare, envelope: cloudflare::envelope, authenticate: cloudflare::authenticate };
+const SEQUIN: Owner = Owner { speech: Speech::Sequin, envelope: sequin::envelope, authenticate: sequin::authenticate };
 
 /// The dialect that a path belongs to, known or unknown.
 fn owner_of(path: &str) -> &'static Owner {
     let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if under(cloudflare::PREFIX) { &CLOUDFLARE } else { &NATIVE }
+    let sequin = sequin::PREFIXES.into_iter().any(under) && !under(sequin::NOT_OURS);
+    match () {
+        () if under(cloudflare::PREFIX) => &CLOUDFLARE,
+        () if sequin => &SEQUIN,
+        () => &NATIVE,
+    }
 }
 
 /// All routes of all dialects.
@@ -55,6 +63,7 @@ pub fn router(front: Arc<Front>) -> Router {
     Router::new()
         .merge(native::router())
         .merge(cloudflare::router())
+        .merge(sequin::router())
         .fallback(|state: State<Arc<Front>>, request: Request| refuse(state, request, EdgeError::NoRoute))
         .method_not_allowed_fallback(|state: State<Arc<Front>>, request: Request| {
             refuse(state, request, EdgeError::MethodNotAllowed)
