@@ -15,12 +15,12 @@ impl State {
         let from = self.matured_to;
         self.matured_to = from.max(now);
         let mut matured = Vec::new();
-        for (no, topic) in &self.topics {
+        for (no, topic) in &mut self.topics {
+            topic.delayed.look_ahead(self.matured_to);
             if topic.delayed.len() == 0 {
                 continue;
             }
-            let due: Vec<(u64, u64)> =
-                topic.delayed.after((from, u64::MAX)).take_while(|(due, _)| *due <= self.matured_to).collect();
+            let due: Vec<(u64, u64)> = topic.delayed.between((from, u64::MAX), self.matured_to).collect();
             if due.is_empty() {
                 continue;
             }
@@ -86,10 +86,10 @@ impl State {
         let first = group.first_delayed();
         group.untaken = Sums::default();
         group.due_untaken = 0;
-        for (due, offset) in topic.delayed.after(group.progress.due) {
-            if offset >= first {
+        for (offset, due, body_bytes) in topic.delayed.by_offset() {
+            if (due, offset) > group.progress.due && offset >= first {
                 group.untaken.count += 1;
-                group.untaken.bytes += topic.delayed.get(offset).map_or(0, |(_, bytes)| u64::from(bytes));
+                group.untaken.bytes += u64::from(body_bytes);
                 group.due_untaken += u64::from(due <= self.matured_to);
             }
         }

@@ -10,6 +10,7 @@ mod decide_move;
 mod decide_publish;
 mod decide_pull;
 mod decide_settle;
+mod delayed;
 mod derived;
 mod digest;
 mod entry;

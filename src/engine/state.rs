@@ -391,12 +391,13 @@ impl State {
 
     fn apply_progress(&mut self, no: GroupNo, progress: Progress) {
         let Some(group) = self.groups.get_mut(&no) else { return };
-        let Some(topic) = self.topics.get(&group.disk.topic) else { return };
+        let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
         let old = std::mem::replace(&mut group.progress, progress);
         group.dirty = true;
         group.gone_ahead = group.gone_ahead.since(topic.gone.between(old.plain, progress.plain));
         let (first, upto) = (group.first_delayed(), progress.due);
-        let passed: Vec<(u64, u64)> = topic.delayed.after(old.due).take_while(|at| *at <= upto).collect();
+        topic.delayed.look_ahead(upto.0);
+        let passed: Vec<(u64, u64)> = topic.delayed.between(old.due, upto.0).take_while(|at| *at <= upto).collect();
         for (due, offset) in passed.iter().filter(|(_, offset)| *offset >= first) {
             let bytes = topic.delayed.get(*offset).map_or(0, |(_, bytes)| u64::from(bytes));
             group.untaken = group.untaken.since(Sums { count: 1, bytes });
@@ -499,25 +500,32 @@ impl State {
         self.drop_taken_of(no, &untaken.collect::<Vec<_>>());
     }
 
-    /// Forgets delayed messages that every group has taken.
+    /// Forgets delayed messages that every group has taken. None may stay: what a group is given when it is
+    /// placed depends on it, and must be the same in a replay.
     pub(super) fn drop_taken_delayed(&mut self, no: TopicNo) {
-        let all = self.topics.get(&no).map_or_else(Vec::new, |topic| topic.delayed.by_due().collect());
-        self.drop_taken_of(no, &all);
+        let Some(topic) = self.topics.get(&no) else { return };
+        let all = topic.delayed.by_offset().map(|(offset, due, _)| (due, offset));
+        let taken: Vec<_> = all.filter(|at| self.is_taken(topic, *at)).collect();
+        self.drop_taken_of(no, &taken);
     }
 
-    /// Forgets those of these delayed messages that every group has taken. None may stay: what a group is
-    /// given when it is placed depends on it, and must be the same in a replay.
+    /// The same for those of these delayed messages.
     fn drop_taken_of(&mut self, no: TopicNo, delayed: &[(u64, u64)]) {
+        let Some(topic) = self.topics.get(&no) else { return };
+        let taken: Vec<u64> =
+            delayed.iter().filter(|at| self.is_taken(topic, **at)).map(|(_, offset)| *offset).collect();
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        if topic.groups.is_empty() || topic.keeps_settled() {
-            return;
+        for offset in taken {
+            topic.delayed.remove(offset);
         }
-        for (due, offset) in delayed {
-            let mut groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
-            if groups.all(|group| (*due, *offset) <= group.progress.due || *offset < group.first_delayed()) {
-                topic.delayed.remove(*offset);
-            }
-        }
+    }
+
+    /// Whether every group has taken the delayed message with this due time and offset.
+    fn is_taken(&self, topic: &TopicState, at: (u64, u64)) -> bool {
+        let mut groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
+        !topic.groups.is_empty()
+            && !topic.keeps_settled()
+            && groups.all(|group| at <= group.progress.due || at.1 < group.first_delayed())
     }
 
     /// What the head of a segment says: the catalog and where everything stands, so that the log can

@@ -242,10 +242,8 @@ impl Writer {
 
     /// When the next delayed message is due or a topic must be trimmed (boot time).
     pub(super) fn next_topic_event(&self) -> Option<u64> {
-        let due = self.state.topics.values().filter_map(|topic| {
-            let next = topic.delayed.after((self.state.matured_to, u64::MAX)).next();
-            next.map(|(due, _)| self.boot_at(due))
-        });
+        let due = self.state.topics.values().filter_map(|topic| topic.delayed.next_due(self.state.matured_to));
+        let due = due.map(|due| self.boot_at(due));
         due.chain(self.next_trim().map(|at| self.boot_at(at))).min()
     }
 }
