@@ -52,12 +52,33 @@ fn bodies_and_secrets_reach_no_log_line() {
     let id = ask("GET", "/topics/named").send().expect(200)["id"].as_str().expect("an id").to_owned();
     let push = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}/messages")).token(&token);
     push.json(&json!({"body": "BODYTEXT"})).send().expect(200);
+    let sequin = |method: &str, path: &str| rig.ask(method, path).token(&token);
+    sequin("POST", "/v1/streams").json(&json!({"name": "s"})).send().expect(200);
+    sequin("POST", "/v1/http-consumers").json(&json!({"stream_id": "s", "name": "c"})).send().expect(200);
+    let messages = json!({"messages": [{"key": "k", "data": "BODYTEXT"}]});
+    sequin("POST", "/api/streams/s/messages").json(&messages).send().expect(200);
+    sequin("POST", "/api/streams/s/messages").body("{\"messages\":[{\"key\":\"BODYTEXT\",\"data\":1}]}").send();
+    let taken = sequin("GET", "/v1/http-consumers/c/next").send().expect(200);
+    let ack_token = taken["data"][0]["ack_token"].as_str().expect("a token").to_owned();
+    sequin("POST", "/v1/http-consumers/c/nack").json(&json!({"ack_tokens": [ack_token]})).send();
+    // The password is FORGEDTOKEN.
+    rig.ask("GET", "/v1/streams").header("authorization", "Basic dTpGT1JHRURUT0tFTg==").send().expect(401);
 
     let logged = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
     assert!(logged.contains("/api/windlass/v1/topics/named/messages"), "requests are logged at debug:\n{logged}");
     assert!(logged.contains("credential made"));
     let secret = made["secret"].as_str().expect("a secret").to_owned();
-    for hidden in ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE", &token, &lease, &secret, "Qk9EWVRFWFQ"] {
+    for hidden in [
+        "BODYTEXT",
+        "FORGEDTOKEN",
+        "PROPERTYVALUE",
+        &token,
+        &lease,
+        &secret,
+        "Qk9EWVRFWFQ",
+        &ack_token,
+        "dTpGT1JHRURUT0tFTg",
+    ] {
         let line = logged.lines().find(|line| line.contains(hidden));
         assert!(line.is_none(), "{hidden} was logged: {line:?}");
     }

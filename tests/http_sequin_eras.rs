@@ -263,6 +263,28 @@ fn a_pattern_passes_what_it_does_not_want() {
 }
 
 #[test]
+fn what_was_gathered_for_a_batch_goes_back_when_its_client_hangs_up() {
+    use windlass::engine::Engine as _;
+    let stream = Stream::bare();
+    let request = json!({"stream_id": "s", "name": "c", "filter_key_pattern": "f.>"});
+    stream.rig.post("/v1/http-consumers", &request).expect(200);
+    let waiting = stream.rig.ask("GET", "/v1/http-consumers/c/next?batch_size=2&wait_for=60000").begin();
+    until_waiting(&stream.rig, 1);
+    stream.publish(&[("g.1", "1"), ("f.1", "2")]);
+    until_waiting(&stream.rig, 1);
+    let counts = || stream.rig.engine(stream.rig.engine.status()).topics[0].groups[0].counts;
+    assert_eq!((counts().ready, counts().in_flight), (0, 1));
+    drop(waiting);
+    let begun = std::time::Instant::now();
+    while counts().in_flight > 0 {
+        assert!(begun.elapsed().as_secs() < 20, "it was not given back");
+        std::thread::yield_now();
+    }
+    let again = stream.rig.get("/v1/http-consumers/c/next").expect(200);
+    assert_eq!((&again["data"][0]["key"], &again["data"][0]["deliver_count"]), (&json!("f.1"), &json!(2)));
+}
+
+#[test]
 fn a_consumer_shows_what_it_has_not_acked() {
     let stream = stream("a.>");
     stream.publish(&[("a.1", "1"), ("a.2", "2"), ("b.1", "3"), ("a.3", "4")]);

@@ -1,5 +1,6 @@
 //! Consuming: `next` or `receive`, `ack`, `nack`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -124,9 +125,34 @@ async fn pull(
     Ok((pulled.deliveries, pulled.counts))
 }
 
+/// What was taken so far for a batch. Given back if the batch does not come about: the client hung up, or a later
+/// pull failed.
+struct Gathered<'a> {
+    call: &'a SequinCall,
+    deliveries: Vec<Delivery>,
+}
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        let leases = std::mem::take(&mut self.deliveries).iter().map(lease).collect::<Vec<_>>();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(request) = settle_request(self.call, leases, &SettleAction::Nack { delay: Some(Duration::ZERO) }) else {
+            return;
+        };
+        if !request.items.is_empty() {
+            let engine = Arc::clone(&self.call.call.front.engine);
+            // Whatever is not given back lapses.
+            runtime.spawn(async move { engine.settle(request).await });
+        }
+    }
+}
+
+fn lease(delivery: &Delivery) -> LeaseRef {
+    LeaseRef::Handle(delivery.handle)
+}
+
 /// Takes until the batch is as full as the wait rule wants it, with messages that the consumer's pattern wants.
-/// The others are settled for it on the way. A client that hangs up in the middle leaves what was taken for it
-/// to lapse.
+/// The others are settled for it on the way.
 async fn take_wanted(
     call: &SequinCall,
     request: &Request,
@@ -134,50 +160,47 @@ async fn take_wanted(
 ) -> Result<Took, PullError> {
     let clock = &call.call.front.clock;
     let until = clock.boot().after(request.wait);
-    let mut took: Vec<Delivery> = Vec::new();
+    let mut gathered = Gathered { call, deliveries: Vec::new() };
     for _ in 0..ROUNDS_MAX {
-        let missing = request.size - took.len();
+        let missing = request.size - gathered.deliveries.len();
         let left = until.since(clock.boot());
         let wait = match wait_for(call.era, left) {
-            Wait::Any(_) if !took.is_empty() => Wait::None,
+            Wait::Any(_) if !gathered.deliveries.is_empty() => Wait::None,
             wait => wait,
         };
         // A pause in mid-batch does not take back what was taken.
         let pulled = match pull(call, missing, wait, false).await {
             Ok((pulled, _)) => pulled,
-            Err(PullError::Paused) if !took.is_empty() => break,
+            Err(PullError::Paused) if !gathered.deliveries.is_empty() => break,
             Err(error) => return Err(error),
         };
         let exhausted = pulled.len() < missing;
         let (kept, passed): (Vec<_>, Vec<_>) = pulled.into_iter().partition(&wanted);
         ack_all(call, &passed).await?;
-        took.extend(kept);
+        gathered.deliveries.extend(kept);
         let may_wait = match wait_for(call.era, until.since(clock.boot())) {
             Wait::None => false,
-            Wait::Any(_) => took.is_empty(),
+            Wait::Any(_) => gathered.deliveries.is_empty(),
             Wait::Full(_) => true,
         };
-        if took.len() == request.size || (exhausted && !may_wait) {
+        if gathered.deliveries.len() == request.size || (exhausted && !may_wait) {
             break;
         }
     }
     if request.auto_ack {
-        ack_all(call, &took).await?;
-        for delivery in &mut took {
-            delivery.handle = 0;
-        }
+        ack_all(call, &gathered.deliveries).await?;
+        gathered.deliveries.iter_mut().for_each(|delivery| delivery.handle = 0);
     }
     let Ok((_, topic, group)) = call.consumer() else { return Err(PullError::Lookup(LookupError::NoSuchGroup)) };
     let counts = call.call.front.engine.counts(call.account(), topic, Some(group)).await?;
-    Ok(Took { deliveries: took, counts })
+    Ok(Took { deliveries: std::mem::take(&mut gathered.deliveries), counts })
 }
 
 async fn ack_all(call: &SequinCall, deliveries: &[Delivery]) -> Result<(), PullError> {
     if deliveries.is_empty() {
         return Ok(());
     }
-    let leases = deliveries.iter().map(|delivery| LeaseRef::Handle(delivery.handle)).collect();
-    match settle_all(call, leases, &SettleAction::Ack).await {
+    match settle_all(call, deliveries.iter().map(lease).collect(), &SettleAction::Ack).await {
         Ok(()) => Ok(()),
         Err(SettleError::Lookup(error)) => Err(error.into()),
         Err(SettleError::Bounds(error)) => Err(error.into()),
@@ -299,14 +322,18 @@ async fn settle(call: &SequinCall, request: SettleIn, action: &SettleAction) -> 
 }
 
 async fn settle_all(call: &SequinCall, leases: Vec<LeaseRef>, action: &SettleAction) -> Result<(), SettleError> {
-    let Ok((_, topic, group)) = call.consumer() else { return Err(LookupError::NoSuchGroup.into()) };
-    let request = Settle {
+    let request = settle_request(call, leases, action)?;
+    call.call.front.engine.settle(request).await.map(drop)
+}
+
+fn settle_request(call: &SequinCall, leases: Vec<LeaseRef>, action: &SettleAction) -> Result<Settle, LookupError> {
+    let Ok((_, topic, group)) = call.consumer() else { return Err(LookupError::NoSuchGroup) };
+    Ok(Settle {
         account: call.account(),
         topic,
         group: Some(group),
         items: leases.into_iter().map(|lease| (lease, action.clone())).collect(),
         // Late counts, unless somebody else has the message now: then nothing changes.
         lateness: Lateness::IfFree,
-    };
-    call.call.front.engine.settle(request).await.map(drop)
+    })
 }
