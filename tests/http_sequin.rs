@@ -432,6 +432,10 @@ fn messages_of_other_makers_are_records_too() {
         .unwrap();
     let properties = [("collection_id", "stripe:invoice"), ("provider", "stripe"), ("deleted", "true")];
     let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+    let of_action = |action: &str| {
+        let properties = [("action".to_owned(), action.to_owned())].into();
+        NewMessage { body: "{}".into(), properties, ..NewMessage::default() }
+    };
     let messages = vec![
         NewMessage {
             body: "12".into(),
@@ -441,6 +445,9 @@ fn messages_of_other_makers_are_records_too() {
             ..NewMessage::default()
         },
         NewMessage { body: vec![0xff, 0].into(), ..NewMessage::default() },
+        of_action("update"),
+        of_action("read"),
+        of_action("anything"),
     ];
     let published = rig.engine(rig.engine.publish(Publish { account, topic: TopicRef::Name(name), messages })).unwrap();
     rig.post("/v1/http-consumers", &json!({"stream_id": "t", "name": "c"})).expect(200);
@@ -454,6 +461,11 @@ fn messages_of_other_makers_are_records_too() {
     let binary = &answer["data"][1]["record"];
     assert_eq!((&binary["data"], &binary["data_encoding"]), (&json!("/wA="), &json!("base64")));
     assert_eq!((&binary["id"], &binary["upstream_id"]), (&json!(published[1].id.to_string()), &Value::Null));
+    // As changes of rows, they say what was done.
+    rig.post("/v1/http-consumers", &json!({"stream_id": "t", "name": "sink"})).expect(200);
+    let answer = rig.get("/api/sequin_streams/sink/receive?batch_size=5").expect(200);
+    let actions: Vec<Value> = data(&answer).iter().map(|one| one["data"]["action"].clone()).collect();
+    assert_eq!(actions, ["delete", "insert", "update", "read", "insert"]);
 }
 
 #[test]
