@@ -632,6 +632,7 @@ fn read_page(
         }
         let row = &looked.row;
         let passes = filter.state.is_none_or(|state| looked.state == Some(state))
+            && !(filter.unsettled && looked.state == Some(crate::engine::MessageState::Settled))
             && filter.id.is_none_or(|id| id.get() == row.id)
             && tag.is_none_or(|tag| tag == row.tag)
             && key.is_none_or(|key| key == row.key)
