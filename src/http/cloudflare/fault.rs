@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::access::Denied;
 use crate::engine::{
-    CreateGroupError, CreateTopicError, LookupError, PublishError, PullError, Refusal, SettleError, UpdateGroupError,
-    UpdateTopicError,
+    CreateGroupError, CreateTopicError, LookupError, PeekError, PublishError, PullError, Refusal, SettleError,
+    UpdateGroupError, UpdateTopicError,
 };
 use crate::http::cloudflare::wire::{ErrorView, Failure};
 use crate::http::edge::EdgeError;
@@ -45,6 +45,8 @@ pub struct Fault {
     code: u32,
     message: String,
     pointer: Option<String>,
+    /// What lies behind it: a code and a message of its own.
+    cause: Option<(u32, String)>,
     again: Again,
     /// Whose headers it takes along.
     edge: Option<EdgeError>,
@@ -53,7 +55,7 @@ pub struct Fault {
 impl Fault {
     /// An error with this status and code.
     pub fn new(status: StatusCode, code: u32, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), pointer: None, again: Again::ByStatus, edge: None }
+        Self { status, code, message: message.into(), pointer: None, cause: None, again: Again::ByStatus, edge: None }
     }
 
     /// A request that is wrong whatever the state of the queue.
@@ -108,6 +110,13 @@ impl Fault {
             fault.pointer = Some(pointer.clone());
         }
         fault
+    }
+
+    /// Events of products that this server does not have.
+    pub fn no_event_sources() -> Self {
+        let message = "event subscriptions are not supported: this server has no products whose events a queue \
+            could be subscribed to";
+        Self::new(StatusCode::NOT_IMPLEMENTED, 7001, message).never_again()
     }
 
     fn no_queue(plane: Plane) -> Self {
@@ -225,6 +234,17 @@ impl From<PullError> for Fault {
     }
 }
 
+impl From<PeekError> for Fault {
+    fn from(error: PeekError) -> Self {
+        let message = error.to_string();
+        match error {
+            PeekError::Lookup(error) => Self::lookup(error, Plane::Data),
+            PeekError::Bounds(_) => Self::bad(10207, message),
+            PeekError::Unreadable(reason) => Self::internal(&reason),
+        }
+    }
+}
+
 impl From<SettleError> for Fault {
     fn from(error: SettleError) -> Self {
         let message = error.to_string();
@@ -249,9 +269,7 @@ impl From<EdgeError> for Fault {
                 let message = "Missing X-Auth-Key, X-Auth-Email or Authorization headers";
                 (StatusCode::BAD_REQUEST, 9106, message.to_owned())
             }
-            EdgeError::MalformedCredential => {
-                (StatusCode::BAD_REQUEST, 6003, format!("Invalid request headers: {said}"))
-            }
+            EdgeError::MalformedCredential => (StatusCode::BAD_REQUEST, 6003, "Invalid request headers".to_owned()),
             EdgeError::BadCredential(_) | EdgeError::Denied(_) => {
                 (error.status(), 10000, format!("Authentication error: {said}"))
             }
@@ -263,13 +281,14 @@ impl From<EdgeError> for Fault {
             EdgeError::TooLarge { .. } => (error.status(), 10205, said),
             EdgeError::Crowded => (error.status(), 10250, said),
         };
-        Self { edge: Some(error), ..Self::new(status, code, message) }
+        let cause = (code == 6003).then(|| (6111, "Invalid format for Authorization header".to_owned()));
+        Self { edge: Some(error), cause, ..Self::new(status, code, message) }
     }
 }
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let error = ErrorView::new(self.code, self.message, self.pointer);
+        let error = ErrorView::new(self.code, self.message, self.pointer, self.cause);
         let mut response = (self.status, axum::Json(Failure::new(error))).into_response();
         let headers = response.headers_mut();
         match self.again {
