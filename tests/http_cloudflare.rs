@@ -338,6 +338,8 @@ fn a_queue_has_one_consumer_and_its_settings_are_bounded() {
     let queue = queue();
     let consumer = format!("/consumers/{}", queue.consumer);
     queue.fault("POST", "/consumers", &json!({"type": "http_pull"}), 400, 11004);
+    let worker = queue.fault("POST", "/consumers", &json!({"type": "worker", "script_name": "s"}), 400, 11001);
+    assert!(worker["errors"][0]["message"].as_str().expect("a text").contains("no workers"), "{worker}");
     let envelope = queue.rig.get(&queue.path("/consumers")).expect(200);
     assert_eq!(envelope["result_info"]["total_count"], 1);
     assert_eq!(envelope["result"][0]["consumer_id"], queue.consumer);

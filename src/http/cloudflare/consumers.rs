@@ -87,14 +87,18 @@ fn read_settings(settings: &ConsumerSettingsIn, dead_letter: Option<TopicName>) 
     })
 }
 
-/// Checks the request and makes the dead-letter queue it names, if there is none yet.
-async fn prepare(call: &Allowed, topic: &Topic, request: ConsumerIn) -> Result<GroupSettings, Fault> {
+/// Refuses consumers of another kind, whatever else may be wrong.
+fn check_kind(request: &ConsumerIn) -> Result<(), Fault> {
     match request.kind.as_deref() {
-        Some("http_pull") => {}
-        Some("worker") => return Err(Fault::bad(11001, "queue handler is missing: this server runs no workers")),
-        Some(_) => return Err(Fault::bad(10026, "invalid request body: type must be http_pull")),
-        None => return Err(Fault::bad(10026, "invalid request body: type is missing")),
+        Some("http_pull") => Ok(()),
+        Some("worker") => Err(Fault::bad(11001, "queue handler is missing: this server runs no workers")),
+        Some(_) => Err(Fault::bad(10026, "invalid request body: type must be http_pull")),
+        None => Err(Fault::bad(10026, "invalid request body: type is missing")),
     }
+}
+
+/// Checks the settings and makes the dead-letter queue it names, if there is none yet.
+async fn prepare(call: &Allowed, topic: &Topic, request: ConsumerIn) -> Result<GroupSettings, Fault> {
     let dead_letter = request.dead_letter_queue.as_deref().filter(|name| !name.is_empty());
     // One that is there already may have a name of the native API.
     let dead_letter = dead_letter.map(|name| TopicName::parse(name).or_else(|_| queue_name(name))).transpose()?;
@@ -128,6 +132,7 @@ async fn make_queue(call: &Allowed, name: &TopicName) -> Result<(), Fault> {
 /// `POST /queues/{queue}/consumers`
 pub async fn create(mut call: Allowed) -> Result<Response, Fault> {
     let request: ConsumerIn = call.read().await?;
+    check_kind(&request)?;
     let topic = call.topic().await?;
     if call.call.front.engine.group(call.account(), call.queue()?, consumer_ref()?).await.is_ok() {
         return Err(crate::engine::CreateGroupError::Exists(consumer_name()?).into());
@@ -193,6 +198,7 @@ pub async fn get(call: Allowed) -> Result<Response, Fault> {
 /// `PUT /queues/{queue}/consumers/{consumer}`: replaces it; makes one where the queue has none.
 pub async fn replace(mut call: Allowed) -> Result<Response, Fault> {
     let request: ConsumerIn = call.read().await?;
+    check_kind(&request)?;
     let id = consumer_id(&call)?;
     let topic = call.topic().await?;
     let old = consumer(&call).await?;
