@@ -301,6 +301,22 @@ fn a_lease_named_twice_counts_once_and_a_late_retry_is_warned_of() {
 }
 
 #[test]
+fn ten_thousand_leases_are_settled_at_once_and_no_more() {
+    let queue = queue();
+    let leases = |count: usize| vec![json!({"lease_id": "strange"}); count];
+    let many = queue.ok("POST", "/messages/ack", &json!({"acks": leases(10_000), "retries": leases(10_000)}));
+    assert_eq!(many, json!({"ackCount": 0, "retryCount": 0, "warnings": {"strange": "unknown lease"}}));
+    for list in ["acks", "retries"] {
+        let fault = queue.fault("POST", "/messages/ack", &json!({list: leases(10_001)}), 400, 10207);
+        assert_eq!(fault["errors"][0]["source"]["pointer"], format!("/{list}"));
+    }
+    let distinct =
+        |from: usize| -> Vec<Value> { (from..from + 6_000).map(|n| json!({"lease_id": n.to_string()})).collect() };
+    let both = json!({"acks": distinct(0), "retries": distinct(6_000)});
+    queue.fault("POST", "/messages/ack", &both, 400, 10207);
+}
+
+#[test]
 fn a_retry_waits_as_it_says_before_what_the_consumer_says() {
     let queue = queue();
     let consumer = json!({"type": "http_pull", "settings": {"retry_delay": 60}});
