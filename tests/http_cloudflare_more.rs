@@ -379,6 +379,21 @@ fn messages_too_old_go_leased_paused_or_neither() {
 }
 
 #[test]
+fn a_name_names_one_queue_and_none_that_begins_or_ends_like_it() {
+    let rig = Rig::start();
+    for name in ["a-job", "job", "job-2", "jobs"] {
+        result(&rig, "POST", "", &json!({"queue_name": name}));
+    }
+    for (name, found) in [("job", &["job"][..]), ("jobs", &["jobs"]), ("jo", &[]), ("Job", &[]), ("", &[])] {
+        let envelope = rig.get(&format!("{QUEUES}?page=1&name={name}")).expect(200);
+        let names: Vec<&Value> =
+            envelope["result"].as_array().expect("queues").iter().map(|queue| &queue["queue_name"]).collect();
+        assert_eq!(names, found, "{name}");
+        assert_eq!(envelope["result_info"]["total_count"], found.len());
+    }
+}
+
+#[test]
 fn consumers_are_listed_in_pages_too() {
     let queue = queue();
     let list = |query: &str| queue.rig.get(&queue.path(&format!("/consumers{query}"))).expect(200);
