@@ -295,8 +295,7 @@ pub fn load_block(reader: &dyn IndexReader, topic: TopicNo, block: u64) -> Resul
 /// Writes a checkpoint. Durable on return.
 pub fn write(index: &mut dyn Index, delta: Delta) -> Result<(), IndexError> {
     let reader = index.reader();
-    let mut changes = delta.changes;
-    for (topic, frozen) in delta.blocks {
+    let blocks = delta.blocks.into_iter().map(|(topic, frozen)| {
         let block = if frozen.origin == BlockOrigin::Known && !frozen.block.is_complete(frozen.count) {
             let mut merged = (*frozen.block).clone();
             merged.fill(&load_block(&*reader, topic, frozen.number)?, frozen.count);
@@ -304,7 +303,7 @@ pub fn write(index: &mut dyn Index, delta: Delta) -> Result<(), IndexError> {
         } else {
             frozen.block.to_disk()
         };
-        changes.push(put(Tree::Messages, placed(b"", topic, frozen.number), &block));
-    }
-    index.commit(delta.mark, changes)
+        Ok(put(Tree::Messages, placed(b"", topic, frozen.number), &block))
+    });
+    index.commit(delta.mark, &mut delta.changes.into_iter().map(Ok).chain(blocks))
 }

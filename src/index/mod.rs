@@ -120,6 +120,9 @@ pub trait IndexReader: Send + Sync {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
 }
 
+/// What a checkpoint changes, or why it cannot be known.
+pub type Changes<'a> = &'a mut dyn Iterator<Item = Result<Change, IndexError>>;
+
 /// A store of checkpoints.
 pub trait Index: Send {
     /// What the newest whole checkpoint stands for; `None` if there is none.
@@ -128,8 +131,9 @@ pub trait Index: Send {
     fn scan(&self, tree: Tree, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError>;
     /// Reads beside the writes.
     fn reader(&self) -> Arc<dyn IndexReader>;
-    /// Writes a checkpoint. Durable on return.
-    fn commit(&mut self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError>;
+    /// Writes a checkpoint. Durable on return. The changes are made one by one as they are asked for: all of
+    /// them together would take as much memory as the blocks that changed.
+    fn commit(&mut self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError>;
     /// Bytes it takes on disk.
     fn disk_bytes(&self) -> u64;
     /// It is in memory only, until there is space for another one.

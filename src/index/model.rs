@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::index::values::Values;
-use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree, Visit, frame, unframe};
+use crate::index::{Change, Changes, Index, IndexError, IndexReader, Mark, Tree, Visit, frame, unframe};
 
 /// What a crash made of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,9 @@ impl Index for ModelIndex {
         Arc::new(self.clone())
     }
 
-    fn commit(&mut self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError> {
+    fn commit(&mut self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError> {
+        // All of it first: what is still to be read is read here.
+        let changes = changes.collect::<Result<Vec<_>, _>>()?;
         let mut store = self.check();
         store.before = Some((store.values.clone(), store.mark));
         for change in changes {

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::disk::sync_tree;
-use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree, Visit, frame, mark_bytes, read_mark, unframe};
+use crate::index::{
+    Change, Changes, Index, IndexError, IndexReader, Mark, Tree, Visit, frame, mark_bytes, read_mark, unframe,
+};
 
 /// How long opening may take before the index counts as hung.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
@@ -109,12 +111,13 @@ impl SledIndex {
         sync_tree(&self.path).map_err(store)
     }
 
-    fn commit_here(&self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError> {
+    fn commit_here(&self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError> {
         let shared = &self.shared;
         shared.meta.insert(WRITING_KEY, &mark.generation.to_le_bytes()).map_err(store)?;
         shared.db.flush().map_err(store)?;
         let mut batches: Vec<(sled::Batch, usize)> = Tree::ALL.iter().map(|_| (sled::Batch::default(), 0)).collect();
         for change in changes {
+            let change = change?;
             let (Change::Put { tree, .. } | Change::Delete { tree, .. } | Change::DeleteRange { tree, .. }) = &change;
             let place = *tree as usize - 1;
             let (batch, count) = &mut batches[place];
@@ -183,7 +186,7 @@ impl Index for SledIndex {
         self.shared.clone()
     }
 
-    fn commit(&mut self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError> {
+    fn commit(&mut self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError> {
         caught(|| self.commit_here(mark, changes))
     }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::index::values::Values;
-use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree, Visit};
+use crate::index::{Changes, Index, IndexError, IndexReader, Mark, Tree, Visit};
 
 /// See the module.
 #[derive(Default)]
@@ -38,9 +38,11 @@ impl Index for Stopgap {
         self.values.clone()
     }
 
-    fn commit(&mut self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError> {
-        let mut values = self.values.0.write().unwrap_or_else(PoisonError::into_inner);
-        changes.into_iter().for_each(|change| values.apply(change));
+    fn commit(&mut self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError> {
+        for change in changes {
+            let change = change?;
+            self.values.0.write().unwrap_or_else(PoisonError::into_inner).apply(change);
+        }
         self.mark = Some(mark);
         Ok(())
     }

@@ -14,7 +14,7 @@ use windlass::disk::sim::SimDisk;
 use windlass::engine::local::LocalEngine;
 use windlass::engine::sim::Rig;
 use windlass::engine::{IndexPlace, Limits, RecoverError, Source, WriterOptions};
-use windlass::index::{Change, Index, IndexError, IndexReader, Mark, ModelIndex, Mood, Tree, Visit};
+use windlass::index::{Changes, Index, IndexError, IndexReader, Mark, ModelIndex, Mood, Tree, Visit};
 use windlass::log::Options;
 
 /// The process has ended: power, kill, or a device that failed.
@@ -74,7 +74,7 @@ impl Index for Guarded {
         Arc::new(self.clone())
     }
 
-    fn commit(&mut self, mark: Mark, changes: Vec<Change>) -> Result<(), IndexError> {
+    fn commit(&mut self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError> {
         guarded(|| self.0.commit(mark, changes))
     }
 
