@@ -50,14 +50,27 @@ fn bodies_and_secrets_reach_no_log_line() {
     rig.ask("GET", &format!("{v1}/topics")).token("wl_FORGEDTOKEN").send().expect(401);
     rig.ask("GET", "/client/v4/accounts/default/queues").header("x-auth-key", "wl_FORGEDTOKEN").send().expect(401);
     let id = ask("GET", "/topics/named").send().expect(200)["id"].as_str().expect("an id").to_owned();
-    let push = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}/messages")).token(&token);
-    push.json(&json!({"body": "BODYTEXT"})).send().expect(200);
+    let queue = |rest: &str, body| {
+        let ask = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}{rest}")).token(&token);
+        ask.json(&body).send().expect(200)
+    };
+    queue("/messages", json!({"body": "BODYTEXT"}));
+    queue("/consumers", json!({"type": "http_pull"}));
+    queue("/messages/peek", json!({}));
+    let pulled = queue("/messages/pull", json!({}));
+    let lease_id = pulled["result"]["messages"][0]["lease_id"].as_str().expect("a lease").to_owned();
+    queue("/messages/ack", json!({"acks": [{"lease_id": lease_id}]}));
+    queue("/messages/purge", json!({"refs": []}));
+    queue("/purge", json!({"delete_messages_permanently": true}));
 
     let logged = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
     assert!(logged.contains("/api/windlass/v1/topics/named/messages"), "requests are logged at debug:\n{logged}");
     assert!(logged.contains("credential made"));
     let secret = made["secret"].as_str().expect("a secret").to_owned();
-    for hidden in ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE", &token, &lease, &secret, "Qk9EWVRFWFQ"] {
+    let base64 = ["Qk9EWVRFWFQ", "IkJPRFlURVhU"];
+    for hidden in
+        [&["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE", &token, &lease, &lease_id, &secret][..], &base64].concat()
+    {
         let line = logged.lines().find(|line| line.contains(hidden));
         assert!(line.is_none(), "{hidden} was logged: {line:?}");
     }
