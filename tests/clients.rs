@@ -41,10 +41,11 @@ fn installed(what: &str) -> PathBuf {
     path
 }
 
-fn node() -> Command {
-    installed("node_modules/cloudflare/package.json");
+/// The npm client of this name in package.json: the latest, or one older major.
+fn node(client: &str) -> Command {
+    installed(&format!("node_modules/{client}/package.json"));
     let mut command = Command::new("node");
-    command.arg("queues.mjs");
+    command.arg("queues.mjs").env("CLIENT", client);
     command
 }
 
@@ -114,12 +115,17 @@ fn drive(mut script: Command, mode: Mode) {
 
 #[test]
 fn npm_cloudflare_finds_its_queues_in_open_mode() {
-    drive(node(), Mode::Open);
+    drive(node("cloudflare"), Mode::Open);
 }
 
 #[test]
 fn npm_cloudflare_finds_its_queues_with_a_token() {
-    drive(node(), Mode::Token);
+    drive(node("cloudflare"), Mode::Token);
+}
+
+#[test]
+fn an_older_npm_cloudflare_finds_its_queues_with_a_token() {
+    drive(node("cloudflare-5"), Mode::Token);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/cloudflare.rs"]
+mod cloudflare;
 #[path = "support/http.rs"]
 mod support;
 
@@ -10,69 +12,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cloudflare::{QUEUES, Queue, queue, queue_of, result};
 use serde_json::{Value, json};
 use support::Rig;
 use windlass::access::account_hex;
 use windlass::config::JsonBody;
 use windlass::model::{AccountName, Permissions};
-
-const QUEUES: &str = "/client/v4/accounts/023e105f4ecef8ad9ca31a8372d0c353/queues";
-
-/// A queue of the standard account.
-struct Queue {
-    rig: Rig,
-    id: String,
-    consumer: String,
-}
-
-fn queue() -> Queue {
-    queue_of(Rig::start())
-}
-
-fn queue_of(rig: Rig) -> Queue {
-    let made = result(&rig, "POST", "", &json!({"queue_name": "n"}));
-    let id = made["queue_id"].as_str().expect("an id").to_owned();
-    let consumer = result(&rig, "POST", &format!("/{id}/consumers"), &json!({"type": "http_pull"}));
-    Queue { id, consumer: consumer["consumer_id"].as_str().expect("an id").to_owned(), rig }
-}
-
-/// The result of a request that succeeds; looks at the envelope.
-#[track_caller]
-fn result(rig: &Rig, method: &str, rest: &str, body: &Value) -> Value {
-    let reply = rig.ask(method, &format!("{QUEUES}{rest}")).json(body).send();
-    assert_eq!(reply.header("content-type"), Some("application/json"), "{}", reply.text());
-    let envelope = reply.expect(200);
-    assert_eq!(envelope["success"], true);
-    assert_eq!((&envelope["errors"], &envelope["messages"]), (&json!([]), &json!([])));
-    envelope["result"].clone()
-}
-
-impl Queue {
-    fn path(&self, rest: &str) -> String {
-        format!("{QUEUES}/{}{rest}", self.id)
-    }
-
-    #[track_caller]
-    fn ok(&self, method: &str, rest: &str, body: &Value) -> Value {
-        result(&self.rig, method, &format!("/{}{rest}", self.id), body)
-    }
-
-    #[track_caller]
-    fn push(&self, message: &Value) {
-        let metrics = self.ok("POST", "/messages", message);
-        assert!(metrics["metadata"]["metrics"]["backlog_count"].is_u64(), "{metrics}");
-    }
-
-    #[track_caller]
-    fn pull(&self, request: &Value) -> Vec<Value> {
-        self.ok("POST", "/messages/pull", request)["messages"].as_array().expect("messages").clone()
-    }
-
-    #[track_caller]
-    fn fault(&self, method: &str, rest: &str, body: &Value, status: u16, code: u32) -> Value {
-        self.rig.ask(method, &self.path(rest)).json(body).send().expect_fault(status, code)
-    }
-}
 
 #[test]
 fn a_queue_is_made_listed_changed_and_deleted_as_the_clients_do_it() {
@@ -393,6 +338,8 @@ fn a_queue_has_one_consumer_and_its_settings_are_bounded() {
     let queue = queue();
     let consumer = format!("/consumers/{}", queue.consumer);
     queue.fault("POST", "/consumers", &json!({"type": "http_pull"}), 400, 11004);
+    let worker = queue.fault("POST", "/consumers", &json!({"type": "worker", "script_name": "s"}), 400, 11001);
+    assert!(worker["errors"][0]["message"].as_str().expect("a text").contains("no workers"), "{worker}");
     let envelope = queue.rig.get(&queue.path("/consumers")).expect(200);
     assert_eq!(envelope["result_info"]["total_count"], 1);
     assert_eq!(envelope["result"][0]["consumer_id"], queue.consumer);

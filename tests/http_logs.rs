@@ -50,8 +50,18 @@ fn bodies_and_secrets_reach_no_log_line() {
     rig.ask("GET", &format!("{v1}/topics")).token("wl_FORGEDTOKEN").send().expect(401);
     rig.ask("GET", "/client/v4/accounts/default/queues").header("x-auth-key", "wl_FORGEDTOKEN").send().expect(401);
     let id = ask("GET", "/topics/named").send().expect(200)["id"].as_str().expect("an id").to_owned();
-    let push = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}/messages")).token(&token);
-    push.json(&json!({"body": "BODYTEXT"})).send().expect(200);
+    let queue = |rest: &str, body| {
+        let ask = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}{rest}")).token(&token);
+        ask.json(&body).send().expect(200)
+    };
+    queue("/messages", json!({"body": "BODYTEXT"}));
+    queue("/consumers", json!({"type": "http_pull"}));
+    queue("/messages/peek", json!({}));
+    let pulled = queue("/messages/pull", json!({}));
+    let lease_id = pulled["result"]["messages"][0]["lease_id"].as_str().expect("a lease").to_owned();
+    queue("/messages/ack", json!({"acks": [{"lease_id": lease_id}]}));
+    queue("/messages/purge", json!({"refs": []}));
+    queue("/purge", json!({"delete_messages_permanently": true}));
     let sequin = |method: &str, path: &str| rig.ask(method, path).token(&token);
     sequin("POST", "/v1/streams").json(&json!({"name": "s"})).send().expect(200);
     sequin("POST", "/v1/http-consumers").json(&json!({"stream_id": "s", "name": "c"})).send().expect(200);
@@ -68,17 +78,10 @@ fn bodies_and_secrets_reach_no_log_line() {
     assert!(logged.contains("/api/windlass/v1/topics/named/messages"), "requests are logged at debug:\n{logged}");
     assert!(logged.contains("credential made"));
     let secret = made["secret"].as_str().expect("a secret").to_owned();
-    for hidden in [
-        "BODYTEXT",
-        "FORGEDTOKEN",
-        "PROPERTYVALUE",
-        &token,
-        &lease,
-        &secret,
-        "Qk9EWVRFWFQ",
-        &ack_token,
-        "dTpGT1JHRURUT0tFTg",
-    ] {
+    let base64 = ["Qk9EWVRFWFQ", "IkJPRFlURVhU", "dTpGT1JHRURUT0tFTg"];
+    let secrets = [&token, &lease, &lease_id, &secret, &ack_token];
+    let texts = ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE"].into_iter().chain(base64);
+    for hidden in texts.chain(secrets.into_iter().map(String::as_str)) {
         let line = logged.lines().find(|line| line.contains(hidden));
         assert!(line.is_none(), "{hidden} was logged: {line:?}");
     }

@@ -208,6 +208,8 @@ pub enum MessageState {
 pub struct PeekFilter {
     /// Only in this state; needs a group.
     pub state: Option<MessageState>,
+    /// Only what the group has not settled. Without a group nothing is settled.
+    pub unsettled: bool,
     /// Only this one.
     pub id: Option<MessageId>,
     /// Only with this tag.

@@ -190,7 +190,7 @@ impl Writer {
     ) -> Step {
         let found = self.find(&account, &topic).ok();
         let annotations = patch.annotations.as_ref().or_else(|| Some(&self.state.topics[&found?].settings.annotations));
-        let bytes = CATALOG_BYTES + annotations.map_or(0, annotations_bytes);
+        let bytes = CATALOG_BYTES + annotations.map_or(0, annotations_bytes) + annotations_bytes(&patch.annotate);
         let room = self.room(bytes, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::UpdateTopic(account, topic, patch, reply));

@@ -7,8 +7,9 @@ use crate::engine::command::{
 };
 use crate::engine::local::{LocalEngine, Shared};
 use crate::engine::{
-    LeaseRef, LookupError, Peek, PeekError, Peeked, PeekedMessage, Publish, PublishError, Pull, PullError, Pulled,
-    Redrive, RedriveError, RedriveReport, Settle, SettleAction, SettleError, SettleOutcome, Wait, digest, head,
+    LeaseRef, LookupError, MessageState, Peek, PeekError, Peeked, PeekedMessage, Publish, PublishError, Pull,
+    PullError, Pulled, Redrive, RedriveError, RedriveReport, Settle, SettleAction, SettleError, SettleOutcome, Wait,
+    digest, head,
 };
 use crate::log::{Loc, record_bytes};
 use crate::model::{
@@ -328,6 +329,7 @@ fn read_page(
         }
         let row = &looked.row;
         let passes = filter.state.is_none_or(|state| looked.state == Some(state))
+            && !(filter.unsettled && looked.state == Some(MessageState::Settled))
             && filter.id.is_none_or(|id| id.get() == row.id)
             && tag.is_none_or(|tag| tag == row.tag)
             && key.is_none_or(|key| key == row.key)

@@ -30,7 +30,7 @@ use crate::access::Principal;
 use crate::http::edge::{EdgeError, Envelope};
 use crate::http::meters::Speech;
 
-pub use cloudflare::ROUTES as CLOUDFLARE_ROUTES;
+pub use cloudflare::{ROUTES as CLOUDFLARE_ROUTES, Route as CloudflareRoute};
 pub use native::{CredentialView, NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
 pub use sequin::ROUTES as SEQUIN_ROUTES;
 pub use state::{Exposure, Front};

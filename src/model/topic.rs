@@ -144,6 +144,8 @@ pub struct TopicPatch {
     pub idempotency_window: Option<Duration>,
     /// Replaces all annotations.
     pub annotations: Option<Annotations>,
+    /// Adds or replaces these annotations and leaves the others: two writers of different ones do not meet.
+    pub annotate: Annotations,
 }
 
 impl TopicPatch {
@@ -157,8 +159,14 @@ impl TopicPatch {
             ordering: self.ordering.unwrap_or(old.ordering),
             compaction: self.compaction.unwrap_or(old.compaction),
             idempotency_window: self.idempotency_window.unwrap_or(old.idempotency_window),
-            annotations: self.annotations.clone().unwrap_or_else(|| old.annotations.clone()),
+            annotations: self.annotations_on(&old.annotations),
         }
+    }
+
+    fn annotations_on(&self, old: &Annotations) -> Annotations {
+        let mut annotations = self.annotations.as_ref().unwrap_or(old).clone();
+        annotations.extend(self.annotate.clone());
+        annotations
     }
 }
 

@@ -18,8 +18,12 @@ ACCOUNT = os.environ["ACCOUNT"]
 PATIENCE = 20.0
 
 
-def connect(url, token=os.environ["SERVER_TOKEN"]):
-    return Cloudflare(base_url=f"{url}/client/v4", api_token=token, max_retries=0).queues
+def connect_all(url, token=os.environ["SERVER_TOKEN"]):
+    return Cloudflare(base_url=f"{url}/client/v4", api_token=token, max_retries=0)
+
+
+def connect(url, **named):
+    return connect_all(url, **named).queues
 
 
 url = os.environ["SERVER_URL"]
@@ -186,13 +190,42 @@ refused(400, 10207, cloudflare.BadRequestError, messages.pull, queue_id, batch_s
 checked("a pull out of bounds is 400")
 same(pull(queue_id), [])
 if os.environ["SERVER_MODE"] == "token":
-    refused(401, 10000, cloudflare.AuthenticationError, connect(url, "wrong").get, queue_id)
-    producer = connect(url, os.environ["PUBLISH_TOKEN"])
+    refused(401, 10000, cloudflare.AuthenticationError, connect(url, token="wrong").get, queue_id)
+    producer = connect(url, token=os.environ["PUBLISH_TOKEN"])
     producer.messages.push(queue_id, account_id=ACCOUNT, body="x", content_type="text")
     refused(403, 10000, cloudflare.PermissionDeniedError, producer.delete, queue_id)
     refused(403, 10000, cloudflare.PermissionDeniedError, producer.messages.pull, queue_id)
     refused(403, 10000, cloudflare.PermissionDeniedError, queues.get, queue_id, account_id="e" * 32)
     checked("a bad token is 401; one without the right, and the account of somebody else, are 403")
+
+# Looking, and giving up.
+if os.environ["SERVER_MODE"] == "token":
+    messages.ack(queue_id, account_id=ACCOUNT, acks=leases(pull_all(queue_id, 1)))
+for body in ["one", "two"]:
+    push(body=body, content_type="text")
+push(body="three", content_type="text", delay_seconds=600.0)
+seen = messages.peek(queue_id, account_id=ACCOUNT, batch_size=10.0).messages
+same([(message.body, message.attempts) for message in seen], [("one", 0), ("two", 0), ("three", 0)])
+refs = [{"ref": seen[0].ref}, {"ref": seen[2].ref}, {"ref": "strange"}]
+given = messages.purge(queue_id, account_id=ACCOUNT, refs=refs)
+same((given.errors, list(given.warnings)), ([], ["strange"]))
+same([message.id for message in messages.peek(queue_id, account_id=ACCOUNT).messages], [seen[1].id])
+checked("peek, and purge by what a peek told")
+status = queues.purge.status(queue_id, account_id=ACCOUNT)
+same((status.completed, status.started_at), ("", ""))
+same(queues.purge.start(queue_id, account_id=ACCOUNT, delete_messages_permanently=True).queue_id, queue_id)
+same((pull(queue_id), queues.get_metrics(queue_id, account_id=ACCOUNT).backlog_count), ([], 0))
+status = queues.purge.status(queue_id, account_id=ACCOUNT)
+assert re.match(r"\d{4}-\d\d-\d\dT", status.completed) and status.started_at <= status.completed, status
+checked("purge all of it, and when that was")
+same(list(queues.subscriptions.list(account_id=ACCOUNT)), [])
+refused(501, 7001, cloudflare.InternalServerError, queues.subscriptions.create, name="s")
+checked("no event subscriptions: the list ends, making one is 501")
+client = connect_all(url)
+name = ACCOUNT if os.environ["SERVER_MODE"] == "token" else "default"
+same([account.name for account in client.accounts.list()], [name])
+same(client.user.tokens.verify().status, "active")
+checked("find the account, verify the token")
 
 # The end of it.
 queues.consumers.update(consumer.consumer_id, account_id=ACCOUNT, queue_id=queue_id, type="http_pull")

@@ -141,6 +141,26 @@ pub async fn a_patch_changes_what_it_names<F: Fixture>() {
     assert_eq!(bench.engine().await.group(account(), topic("t"), group("g")).await, Ok(changed));
 }
 
+pub async fn an_annotation_is_added_beside_the_others<F: Fixture>() {
+    let mut bench = Bench::<F>::ready().await;
+    let pairs = |list: &[(&str, &str)]| -> Annotations {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let annotate = |list: &[(&str, &str)]| TopicPatch { annotate: pairs(list), ..TopicPatch::default() };
+    bench.patch_topic("t", annotate(&[("a", "1"), ("b", "1")])).await.unwrap();
+    bench.patch_topic("t", annotate(&[("b", "2")])).await.unwrap();
+    bench.restart().await;
+    let topic_now = bench.engine().await.topic(account(), topic("t")).await.unwrap();
+    assert_eq!(topic_now.settings.annotations, pairs(&[("a", "1"), ("b", "2")]));
+    let both = TopicPatch { annotations: Some(pairs(&[("c", "3")])), ..annotate(&[("d", "4")]) };
+    let changed = bench.patch_topic("t", both).await.unwrap();
+    assert_eq!(changed.settings.annotations, pairs(&[("c", "3"), ("d", "4")]));
+    let many: Vec<String> = (0..=bounds::PROPERTIES_MAX).map(|number| number.to_string()).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
+    let refused = bench.patch_topic("t", annotate(&many)).await;
+    assert!(matches!(refused, Err(UpdateTopicError::Settings(_))), "{refused:?}");
+}
+
 pub async fn a_renamed_topic_keeps_its_id_messages_groups_and_leases<F: Fixture>() {
     let mut bench = Bench::<F>::ready().await;
     let made = bench.engine().await.topic(account(), topic("t")).await.unwrap();

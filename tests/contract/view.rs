@@ -71,6 +71,18 @@ pub async fn a_peek_by_state_shows_only_that<F: Fixture>() {
     }
 }
 
+pub async fn a_peek_at_what_is_unsettled_leaves_out_what_the_group_settled<F: Fixture>() {
+    let mut bench = every_state::<F>().await;
+    let filter = PeekFilter { unsettled: true, ..PeekFilter::default() };
+    for (group, expected) in [
+        (Some("g"), &["in flight", "returned", "nacked", "delayed", "fresh"][..]),
+        (None, &["settled", "in flight", "returned", "nacked", "delayed", "fresh"][..]),
+    ] {
+        let seen = bench.peek_all(Peek { filter: filter.clone(), ..peek("t", group) }).await;
+        assert_eq!(seen.iter().map(|seen| text(&seen.message)).collect::<Vec<_>>(), expected);
+    }
+}
+
 pub async fn states_survive_a_restart<F: Fixture>() {
     let mut bench = every_state::<F>().await;
     let before = bench.peek_all(peek("t", Some("g"))).await;

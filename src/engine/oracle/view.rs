@@ -107,6 +107,7 @@ fn is_asked_for(filter: &PeekFilter, kept: &Kept, state: Option<MessageState>) -
     let head = &kept.message.head;
     let has_property = |(name, value): &(String, String)| head.properties.get(name) == Some(value);
     filter.state.is_none_or(|asked| state == Some(asked))
+        && !(filter.unsettled && state == Some(MessageState::Settled))
         && filter.id.is_none_or(|id| head.id == id)
         && filter.tag.as_ref().is_none_or(|tag| head.tag.as_ref() == Some(tag))
         && filter.key.as_ref().is_none_or(|key| head.key.as_ref() == Some(key))

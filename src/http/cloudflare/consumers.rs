@@ -7,11 +7,12 @@ use axum::response::Response;
 use crate::access::{Right, Target, authorise};
 use crate::engine::{CreateGroup, CreateTopic, CreateTopicError, LookupError, Position};
 use crate::http::cloudflare::fault::{Fault, Plane};
+use crate::http::cloudflare::page::Page;
 use crate::http::cloudflare::queues::{default_settings, queue_name};
 use crate::http::cloudflare::wire::{
-    ConsumerIn, ConsumerSettingsIn, ConsumerSettingsView, ConsumerView, PageView, success, success_page,
+    ConsumerIn, ConsumerSettingsIn, ConsumerSettingsView, ConsumerView, success, success_page,
 };
-use crate::http::cloudflare::{CONSUMER, QueueCall, consumer_ref, hex_id};
+use crate::http::cloudflare::{Allowed, CONSUMER, consumer_ref, hex_id};
 use crate::http::time::rfc3339;
 use crate::http::whole::Whole;
 use crate::model::{
@@ -86,14 +87,18 @@ fn read_settings(settings: &ConsumerSettingsIn, dead_letter: Option<TopicName>) 
     })
 }
 
-/// Checks the request and makes the dead-letter queue it names, if there is none yet.
-async fn prepare(call: &QueueCall, topic: &Topic, request: ConsumerIn) -> Result<GroupSettings, Fault> {
+/// Refuses consumers of another kind, whatever else may be wrong.
+fn check_kind(request: &ConsumerIn) -> Result<(), Fault> {
     match request.kind.as_deref() {
-        Some("http_pull") => {}
-        Some("worker") => return Err(Fault::bad(11001, "queue handler is missing: this server runs no workers")),
-        Some(_) => return Err(Fault::bad(10026, "invalid request body: type must be http_pull")),
-        None => return Err(Fault::bad(10026, "invalid request body: type is missing")),
+        Some("http_pull") => Ok(()),
+        Some("worker") => Err(Fault::bad(11001, "queue handler is missing: this server runs no workers")),
+        Some(_) => Err(Fault::bad(10026, "invalid request body: type must be http_pull")),
+        None => Err(Fault::bad(10026, "invalid request body: type is missing")),
     }
+}
+
+/// Checks the settings and makes the dead-letter queue it names, if there is none yet.
+async fn prepare(call: &Allowed, topic: &Topic, request: ConsumerIn) -> Result<GroupSettings, Fault> {
     let dead_letter = request.dead_letter_queue.as_deref().filter(|name| !name.is_empty());
     // One that is there already may have a name of the native API.
     let dead_letter = dead_letter.map(|name| TopicName::parse(name).or_else(|_| queue_name(name))).transpose()?;
@@ -108,7 +113,7 @@ async fn prepare(call: &QueueCall, topic: &Topic, request: ConsumerIn) -> Result
     Ok(settings)
 }
 
-async fn make_queue(call: &QueueCall, name: &TopicName) -> Result<(), Fault> {
+async fn make_queue(call: &Allowed, name: &TopicName) -> Result<(), Fault> {
     let engine = &call.call.front.engine;
     let found = engine.topic(call.account(), crate::model::TopicRef::Name(name.clone())).await;
     match found {
@@ -125,8 +130,9 @@ async fn make_queue(call: &QueueCall, name: &TopicName) -> Result<(), Fault> {
 }
 
 /// `POST /queues/{queue}/consumers`
-pub async fn create(mut call: QueueCall) -> Result<Response, Fault> {
+pub async fn create(mut call: Allowed) -> Result<Response, Fault> {
     let request: ConsumerIn = call.read().await?;
+    check_kind(&request)?;
     let topic = call.topic().await?;
     if call.call.front.engine.group(call.account(), call.queue()?, consumer_ref()?).await.is_ok() {
         return Err(crate::engine::CreateGroupError::Exists(consumer_name()?).into());
@@ -139,7 +145,7 @@ fn consumer_name() -> Result<GroupName, Fault> {
     GroupName::parse(CONSUMER).map_err(|_| Fault::internal("the consumer's name"))
 }
 
-async fn make(call: &QueueCall, topic: &Topic, settings: GroupSettings) -> Result<Response, Fault> {
+async fn make(call: &Allowed, topic: &Topic, settings: GroupSettings) -> Result<Response, Fault> {
     let request = CreateGroup {
         account: call.account(),
         topic: call.queue()?,
@@ -153,7 +159,7 @@ async fn make(call: &QueueCall, topic: &Topic, settings: GroupSettings) -> Resul
 }
 
 /// The consumer of the queue, whatever the path names.
-async fn consumer(call: &QueueCall) -> Result<Option<Group>, Fault> {
+async fn consumer(call: &Allowed) -> Result<Option<Group>, Fault> {
     match call.call.front.engine.group(call.account(), call.queue()?, consumer_ref()?).await {
         Ok(group) => Ok(Some(group)),
         Err(LookupError::NoSuchGroup) => Ok(None),
@@ -162,37 +168,37 @@ async fn consumer(call: &QueueCall) -> Result<Option<Group>, Fault> {
 }
 
 /// The id of a consumer in the path.
-fn consumer_id(call: &QueueCall) -> Result<GroupId, Fault> {
+fn consumer_id(call: &Allowed) -> Result<GroupId, Fault> {
     let id = hex_id(call.call.param("consumer")).and_then(|text| GroupId::parse(text).ok());
     id.ok_or_else(|| Fault::no_object("consumers"))
 }
 
 /// The consumer that the path names.
-async fn named_consumer(call: &QueueCall) -> Result<Group, Fault> {
+async fn named_consumer(call: &Allowed) -> Result<Group, Fault> {
     let id = consumer_id(call)?;
     let group = consumer(call).await?.filter(|group| group.id == id);
     group.ok_or_else(|| Fault::no_object("consumers"))
 }
 
 /// `GET /queues/{queue}/consumers`
-pub async fn list(call: QueueCall) -> Result<Response, Fault> {
+pub async fn list(call: Allowed) -> Result<Response, Fault> {
     let topic = call.topic().await?;
-    let consumers: Vec<ConsumerView> =
-        consumer(&call).await?.into_iter().map(|group| consumer_view(&topic, group)).collect();
-    let count = consumers.len();
-    let info = PageView { page: 1, per_page: BATCH_MAX, count, total_count: count, total_pages: count as u64 };
+    let page = Page::read(&call)?;
+    let consumers = consumer(&call).await?.into_iter().map(|group| consumer_view(&topic, group)).collect();
+    let (consumers, info) = page.cut(consumers);
     Ok(success_page(consumers, info))
 }
 
 /// `GET /queues/{queue}/consumers/{consumer}`
-pub async fn get(call: QueueCall) -> Result<Response, Fault> {
+pub async fn get(call: Allowed) -> Result<Response, Fault> {
     let group = named_consumer(&call).await?;
     Ok(success(consumer_view(&call.topic().await?, group)))
 }
 
 /// `PUT /queues/{queue}/consumers/{consumer}`: replaces it; makes one where the queue has none.
-pub async fn replace(mut call: QueueCall) -> Result<Response, Fault> {
+pub async fn replace(mut call: Allowed) -> Result<Response, Fault> {
     let request: ConsumerIn = call.read().await?;
+    check_kind(&request)?;
     let id = consumer_id(&call)?;
     let topic = call.topic().await?;
     let old = consumer(&call).await?;
@@ -216,7 +222,7 @@ pub async fn replace(mut call: QueueCall) -> Result<Response, Fault> {
 }
 
 /// `DELETE /queues/{queue}/consumers/{consumer}`
-pub async fn delete(call: QueueCall) -> Result<Response, Fault> {
+pub async fn delete(call: Allowed) -> Result<Response, Fault> {
     let group = named_consumer(&call).await?;
     let group = crate::model::GroupRef::Id(group.id);
     let deleted = call.call.front.engine.delete_group(call.account(), call.queue()?, group).await;

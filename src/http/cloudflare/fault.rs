@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::access::Denied;
 use crate::engine::{
-    CreateGroupError, CreateTopicError, LookupError, PublishError, PullError, Refusal, SettleError, UpdateGroupError,
-    UpdateTopicError,
+    CreateGroupError, CreateTopicError, LookupError, PeekError, PublishError, PullError, Refusal, SettleError,
+    UpdateGroupError, UpdateTopicError,
 };
 use crate::http::cloudflare::wire::{ErrorView, Failure};
 use crate::http::edge::EdgeError;
@@ -45,6 +45,8 @@ pub struct Fault {
     code: u32,
     message: String,
     pointer: Option<String>,
+    /// What lies behind it: a code and a message of its own.
+    cause: Option<(u32, String)>,
     again: Again,
     /// Whose headers it takes along.
     edge: Option<EdgeError>,
@@ -53,7 +55,7 @@ pub struct Fault {
 impl Fault {
     /// An error with this status and code.
     pub fn new(status: StatusCode, code: u32, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), pointer: None, again: Again::ByStatus, edge: None }
+        Self { status, code, message: message.into(), pointer: None, cause: None, again: Again::ByStatus, edge: None }
     }
 
     /// A request that is wrong whatever the state of the queue.
@@ -108,6 +110,13 @@ impl Fault {
             fault.pointer = Some(pointer.clone());
         }
         fault
+    }
+
+    /// Events of products that this server does not have.
+    pub fn no_event_sources() -> Self {
+        let message = "event subscriptions are not supported: this server has no products whose events a queue \
+            could be subscribed to";
+        Self::new(StatusCode::NOT_IMPLEMENTED, 7001, message).never_again()
     }
 
     fn no_queue(plane: Plane) -> Self {
@@ -225,6 +234,17 @@ impl From<PullError> for Fault {
     }
 }
 
+impl From<PeekError> for Fault {
+    fn from(error: PeekError) -> Self {
+        let message = error.to_string();
+        match error {
+            PeekError::Lookup(error) => Self::lookup(error, Plane::Data),
+            PeekError::Bounds(_) => Self::bad(10207, message),
+            PeekError::Unreadable(reason) => Self::internal(&reason),
+        }
+    }
+}
+
 impl From<SettleError> for Fault {
     fn from(error: SettleError) -> Self {
         let message = error.to_string();
@@ -249,9 +269,7 @@ impl From<EdgeError> for Fault {
                 let message = "Missing X-Auth-Key, X-Auth-Email or Authorization headers";
                 (StatusCode::BAD_REQUEST, 9106, message.to_owned())
             }
-            EdgeError::MalformedCredential => {
-                (StatusCode::BAD_REQUEST, 6003, format!("Invalid request headers: {said}"))
-            }
+            EdgeError::MalformedCredential => (StatusCode::BAD_REQUEST, 6003, "Invalid request headers".to_owned()),
             EdgeError::BadCredential(_) | EdgeError::Denied(_) => {
                 (error.status(), 10000, format!("Authentication error: {said}"))
             }
@@ -263,13 +281,14 @@ impl From<EdgeError> for Fault {
             EdgeError::TooLarge { .. } => (error.status(), 10205, said),
             EdgeError::Crowded => (error.status(), 10250, said),
         };
-        Self { edge: Some(error), ..Self::new(status, code, message) }
+        let cause = (code == 6003).then(|| (6111, "Invalid format for Authorization header".to_owned()));
+        Self { edge: Some(error), cause, ..Self::new(status, code, message) }
     }
 }
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let error = ErrorView::new(self.code, self.message, self.pointer);
+        let error = ErrorView::new(self.code, self.message, self.pointer, self.cause);
         let mut response = (self.status, axum::Json(Failure::new(error))).into_response();
         let headers = response.headers_mut();
         match self.again {
@@ -291,4 +310,94 @@ impl IntoResponse for Fault {
 /// The envelope of this dialect for trouble at the edge.
 pub fn envelope(error: &EdgeError) -> Response {
     Fault::from(error.clone()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{GroupName, SettingsError, TopicName};
+
+    use super::*;
+
+    /// Status, code, and what the headers say about trying again.
+    fn told(fault: impl Into<Fault>) -> (u16, u32, Option<String>) {
+        let fault: Fault = fault.into();
+        let code = fault.code;
+        let response = fault.into_response();
+        let header = |name: HeaderName| {
+            let value = response.headers().get(&name)?.to_str().ok()?;
+            Some(format!("{name}: {value}"))
+        };
+        (response.status().as_u16(), code, header(SHOULD_RETRY).or_else(|| header(header::RETRY_AFTER)))
+    }
+
+    #[track_caller]
+    fn is(fault: impl Into<Fault>, status: u16, code: u32, again: Option<&str>) {
+        assert_eq!(told(fault), (status, code, again.map(str::to_owned)));
+    }
+
+    const NEVER: Option<&str> = Some("x-should-retry: false");
+
+    fn settings() -> SettingsError {
+        SettingsError { field: "f", rule: "r" }
+    }
+
+    #[test]
+    fn what_keeps_the_engine_from_working_says_when_to_come_back() {
+        is(Refusal::Busy, 429, 10250, Some("retry-after: 1"));
+        is(Refusal::Stopping, 503, 10250, Some("retry-after: 2"));
+        is(Refusal::DiskFull, 429, 10251, Some("retry-after: 10"));
+        is(EdgeError::Crowded, 503, 10250, Some("retry-after: 1"));
+        is(PublishError::TableFull { what: "w", max: 1 }, 429, 10251, Some("retry-after: 10"));
+        is(PullError::TooManyWaiting { max: 1 }, 429, 10250, Some("retry-after: 1"));
+        is(PublishError::Refused(Refusal::DiskFull), 429, 10251, Some("retry-after: 10"));
+    }
+
+    #[test]
+    fn clients_are_told_not_to_repeat_what_cannot_succeed() {
+        let name = || TopicName::parse("t").expect("a name");
+        is(UpdateTopicError::NameTaken(name()), 409, 11009, NEVER);
+        is(UpdateTopicError::InUse { field: "f", why: "w" }, 409, 100_128, NEVER);
+        is(CreateTopicError::TooMany { max: 1 }, 429, 10251, NEVER);
+        is(CreateGroupError::TooMany { max: 1 }, 429, 10251, NEVER);
+        is(PullError::Paused, 409, 0, NEVER);
+        is(PublishError::IdempotencyConflict { index: 0 }, 409, 10203, NEVER);
+        is(Fault::no_event_sources(), 501, 7001, NEVER);
+    }
+
+    #[test]
+    fn every_other_error_has_its_status_and_code() {
+        is(CreateTopicError::Settings(settings()), 400, 100_128, None);
+        is(UpdateTopicError::Settings(settings()), 400, 100_128, None);
+        is(UpdateTopicError::NoSuchTopic, 404, 11000, None);
+        is(CreateGroupError::NoSuchTopic, 404, 11000, None);
+        is(CreateGroupError::Exists(GroupName::parse("g").expect("a name")), 400, 11004, None);
+        is(CreateGroupError::Settings(settings()), 400, 100_127, None);
+        is(UpdateGroupError::Lookup(LookupError::NoSuchGroup), 404, 7003, None);
+        is(UpdateGroupError::Settings(settings()), 400, 100_127, None);
+        is(PublishError::NoSuchTopic, 404, 10104, None);
+        is(PublishError::BatchCount { got: 0, max: 1 }, 400, 10206, None);
+        is(PublishError::BodyTooLarge { index: 0, got: 2, max: 1 }, 400, 10204, None);
+        is(PublishError::BatchTooLarge { got: 2, max: 1 }, 400, 10205, None);
+        is(PublishError::Properties { index: 0, pairs_max: 1, bytes_max: 1 }, 400, 10203, None);
+        is(PublishError::DelayTooLong { index: 0, max_secs: 1 }, 400, 10203, None);
+        is(PullError::Lookup(LookupError::NoSuchGroup), 405, 0, None);
+        is(PullError::Bounds(settings()), 400, 10207, None);
+        is(PullError::Unreadable(String::new()), 500, 15000, None);
+        is(SettleError::Lookup(LookupError::NoSuchTopic), 404, 10104, None);
+        is(SettleError::Bounds(settings()), 400, 10207, None);
+        is(PeekError::Bounds(settings()), 400, 10207, None);
+        is(PeekError::Unreadable(String::new()), 500, 15000, None);
+        is(EdgeError::NoCredential, 400, 9106, None);
+        is(EdgeError::MalformedCredential, 400, 6003, None);
+        is(EdgeError::BadCredential(crate::access::BadCredential), 401, 10000, None);
+        is(EdgeError::Denied(Denied::Topic), 403, 10000, None);
+        is(EdgeError::NotLocal, 403, 10000, None);
+        is(EdgeError::NoRoute, 404, 7000, None);
+        is(EdgeError::MethodNotAllowed, 405, 7001, None);
+        is(EdgeError::BadPath, 400, 7003, None);
+        is(EdgeError::EncodedBody, 415, 10026, None);
+        is(EdgeError::TooLarge { max: 1 }, 413, 10205, None);
+        is(EdgeError::BodyTimeout, 408, 10026, None);
+        is(EdgeError::BodyCut, 400, 10026, None);
+    }
 }

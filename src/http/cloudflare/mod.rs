@@ -1,10 +1,16 @@
 //! The Cloudflare Queues HTTP API. A queue is a topic, its id the topic's; the consumer is the one group
 //! named `http-pull`. Shapes are in `wire`, errors in `fault`; the table of routes is here.
 
+mod accounts;
 mod consumers;
+mod content;
 mod fault;
 mod messages;
+mod page;
+mod peek;
+mod purge;
 mod queues;
+mod subscriptions;
 mod wire;
 
 use std::borrow::Cow;
@@ -48,7 +54,7 @@ pub struct Route {
     /// What it takes to ask.
     pub right: Right,
     plane: Plane,
-    run: fn(QueueCall) -> Later,
+    run: fn(Allowed) -> Later,
 }
 
 const SEE: Right = Right::See;
@@ -61,7 +67,7 @@ macro_rules! routes {
         /// Every route of this dialect.
         pub static ROUTES: &[Route] = &[$(Route {
             method: Method::$method,
-            path: concat!("/client/v4/accounts/{account}/queues", $path),
+            path: concat!("/client/v4", $path),
             right: $right,
             plane: Plane::$plane,
             run: |call| Box::pin($run(call)),
@@ -70,22 +76,36 @@ macro_rules! routes {
 }
 
 routes! {
-    POST "" ADMIN Control queues::create;
-    GET "" SEE Control queues::list;
-    GET "/{queue}" SEE Control queues::get;
-    PUT "/{queue}" ADMIN Control queues::replace;
-    PATCH "/{queue}" ADMIN Control queues::edit;
-    DELETE "/{queue}" ADMIN Control queues::delete;
-    GET "/{queue}/metrics" SEE Control queues::metrics;
-    POST "/{queue}/messages" PUBLISH Data messages::push;
-    POST "/{queue}/messages/batch" PUBLISH Data messages::push_batch;
-    POST "/{queue}/messages/pull" CONSUME Data messages::pull;
-    POST "/{queue}/messages/ack" CONSUME Data messages::ack;
-    POST "/{queue}/consumers" ADMIN Control consumers::create;
-    GET "/{queue}/consumers" SEE Control consumers::list;
-    GET "/{queue}/consumers/{consumer}" SEE Control consumers::get;
-    PUT "/{queue}/consumers/{consumer}" ADMIN Control consumers::replace;
-    DELETE "/{queue}/consumers/{consumer}" ADMIN Control consumers::delete;
+    POST "/accounts/{account}/queues" ADMIN Control queues::create;
+    GET "/accounts/{account}/queues" SEE Control queues::list;
+    GET "/accounts/{account}/queues/{queue}" SEE Control queues::get;
+    PUT "/accounts/{account}/queues/{queue}" ADMIN Control queues::replace;
+    PATCH "/accounts/{account}/queues/{queue}" ADMIN Control queues::edit;
+    DELETE "/accounts/{account}/queues/{queue}" ADMIN Control queues::delete;
+    GET "/accounts/{account}/queues/{queue}/metrics" SEE Control queues::metrics;
+    POST "/accounts/{account}/queues/{queue}/messages" PUBLISH Data messages::push;
+    POST "/accounts/{account}/queues/{queue}/messages/batch" PUBLISH Data messages::push_batch;
+    POST "/accounts/{account}/queues/{queue}/messages/pull" CONSUME Data messages::pull;
+    POST "/accounts/{account}/queues/{queue}/messages/ack" CONSUME Data messages::ack;
+    POST "/accounts/{account}/queues/{queue}/messages/peek" CONSUME Data peek::peek;
+    POST "/accounts/{account}/queues/{queue}/messages/preview" CONSUME Data peek::peek;
+    POST "/accounts/{account}/queues/{queue}/messages/purge" ADMIN Data peek::purge;
+    POST "/accounts/{account}/queues/{queue}/purge" ADMIN Control purge::start;
+    GET "/accounts/{account}/queues/{queue}/purge" SEE Control purge::status;
+    POST "/accounts/{account}/queues/{queue}/consumers" ADMIN Control consumers::create;
+    GET "/accounts/{account}/queues/{queue}/consumers" SEE Control consumers::list;
+    GET "/accounts/{account}/queues/{queue}/consumers/{consumer}" SEE Control consumers::get;
+    PUT "/accounts/{account}/queues/{queue}/consumers/{consumer}" ADMIN Control consumers::replace;
+    DELETE "/accounts/{account}/queues/{queue}/consumers/{consumer}" ADMIN Control consumers::delete;
+    GET "/accounts/{account}/event_subscriptions/subscriptions" SEE Control subscriptions::list;
+    POST "/accounts/{account}/event_subscriptions/subscriptions" ADMIN Control subscriptions::create;
+    GET "/accounts/{account}/event_subscriptions/subscriptions/{subscription}" SEE Control subscriptions::none;
+    PATCH "/accounts/{account}/event_subscriptions/subscriptions/{subscription}" ADMIN Control subscriptions::none;
+    DELETE "/accounts/{account}/event_subscriptions/subscriptions/{subscription}" ADMIN Control subscriptions::none;
+    GET "/accounts" SEE Control accounts::list;
+    GET "/memberships" SEE Control accounts::memberships;
+    GET "/user" SEE Control accounts::user;
+    GET "/user/tokens/verify" SEE Control accounts::verify;
 }
 
 /// The routes of the table.
@@ -109,10 +129,11 @@ pub fn authenticate(front: &Front, headers: &HeaderMap) -> Result<Principal, Edg
     auth::authenticate(front, headers, token)
 }
 
-/// A request to a queue of the principal's account that it may make.
-struct QueueCall {
+/// A request that the principal may make, in its own account.
+struct Allowed {
     call: Call,
     plane: Plane,
+    /// The queue that the path names, if the route has one.
     queue: Option<TopicId>,
     /// Looked up already where the right depends on its name, and for the control plane.
     topic: Option<Topic>,
@@ -127,10 +148,12 @@ async fn dispatch(route: &'static Route, front: Arc<Front>, request: Request) ->
 
 async fn attempt(route: &'static Route, front: Arc<Front>, request: Request) -> Result<Response, Fault> {
     let call = Call::open(front, request, authenticate).await?;
-    check_account(&call)?;
+    if route.path.contains("{account}") {
+        check_account(&call)?;
+    }
     authorise(&call.principal, route.right, Target::Unnamed)?;
     let plane = route.plane;
-    let mut call = QueueCall { call, plane, queue: None, topic: None };
+    let mut call = Allowed { call, plane, queue: None, topic: None };
     if route.path.contains("{queue}") {
         let id = hex_id(call.call.param("queue")).ok_or_else(|| Fault::malformed_queue_id(plane))?;
         let id = TopicId::parse(id).map_err(|_| Fault::malformed_queue_id(plane))?;
@@ -168,7 +191,7 @@ fn consumer_ref() -> Result<GroupRef, Fault> {
     GroupName::parse(CONSUMER).map(GroupRef::Name).map_err(|_| Fault::internal("the consumer's name"))
 }
 
-impl QueueCall {
+impl Allowed {
     fn account(&self) -> AccountName {
         self.call.principal.account.clone()
     }

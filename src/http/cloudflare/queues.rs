@@ -8,10 +8,11 @@ use crate::access::{Right, Target, authorise};
 use crate::engine::{Counts, CreateTopic, LookupError};
 use crate::http::cloudflare::consumers::consumer_view;
 use crate::http::cloudflare::fault::{Fault, Plane};
+use crate::http::cloudflare::page::Page;
 use crate::http::cloudflare::wire::{
-    MetricsView, PageView, QueueIn, QueueSettingsIn, QueueSettingsView, QueueView, success, success_page,
+    MetricsView, QueueIn, QueueSettingsIn, QueueSettingsView, QueueView, success, success_page,
 };
-use crate::http::cloudflare::{QueueCall, consumer_ref};
+use crate::http::cloudflare::{Allowed, consumer_ref};
 use crate::http::time::rfc3339;
 use crate::http::whole::Whole;
 use crate::model::{Flow, Permission, Retention, Settled, Topic, TopicName, TopicPatch, TopicRef, TopicSettings};
@@ -23,8 +24,6 @@ const RETENTION_SECS_MAX: u64 = 14 * 86_400;
 const RETENTION_DEFAULT: Duration = Duration::from_secs(4 * 86_400);
 const JURISDICTION: &str = "cloudflare.jurisdiction";
 const JURISDICTIONS: [&str; 3] = ["eu", "us", "fedramp"];
-/// One page must hold everything reasonable: the SDKs ask for one only.
-const PER_PAGE_MAX: u64 = 1_000;
 
 /// Reads a queue's name by Cloudflare's rule, which is stricter than a topic's.
 pub fn queue_name(text: &str) -> Result<TopicName, Fault> {
@@ -77,15 +76,13 @@ fn read_patch(request: QueueIn, old: &TopicSettings) -> Result<TopicPatch, Fault
         if !JURISDICTIONS.contains(&jurisdiction.as_str()) {
             return Err(invalid_settings("jurisdiction must be eu, us or fedramp"));
         }
-        let mut annotations = old.annotations.clone();
-        annotations.insert(JURISDICTION.to_owned(), jurisdiction);
-        patch.annotations = Some(annotations);
+        patch.annotate.insert(JURISDICTION.to_owned(), jurisdiction);
     }
     Ok(patch)
 }
 
 /// `POST /queues`
-pub async fn create(mut call: QueueCall) -> Result<Response, Fault> {
+pub async fn create(mut call: Allowed) -> Result<Response, Fault> {
     let request: QueueIn = call.read().await?;
     let name = queue_name(request.queue_name.as_deref().unwrap_or_default())?;
     authorise(&call.call.principal, Right::Do(Permission::Admin), Target::Topic(&name))?;
@@ -96,47 +93,32 @@ pub async fn create(mut call: QueueCall) -> Result<Response, Fault> {
     Ok(success(queue_view(&call, topic).await?))
 }
 
-/// `GET /queues`
-pub async fn list(call: QueueCall) -> Result<Response, Fault> {
+/// `GET /queues`: names are compared whole, for wrangler takes the first of what it is given.
+pub async fn list(call: Allowed) -> Result<Response, Fault> {
     let names = call.parameters("name");
-    let (page, per_page) = (number(&call, "page")?.unwrap_or(1), number(&call, "per_page")?.unwrap_or(PER_PAGE_MAX));
+    let page = Page::read(&call)?;
     let topics =
         call.call.front.engine.topics(call.account()).await.map_err(|error| Fault::lookup(error, call.plane))?;
     let wanted = |topic: &Topic| {
         (names.is_empty() || names.iter().any(|name| name == topic.name.as_str()))
             && authorise(&call.call.principal, Right::See, Target::Topic(&topic.name)).is_ok()
     };
-    let topics: Vec<Topic> = topics.into_iter().filter(wanted).collect();
-    let total_count = topics.len();
-    let skip = usize::try_from(page.saturating_sub(1).saturating_mul(per_page)).unwrap_or(usize::MAX);
-    let take = usize::try_from(per_page).unwrap_or(usize::MAX);
-    let mut views = Vec::new();
-    for topic in topics.into_iter().skip(skip).take(take) {
+    let (topics, info) = page.cut(topics.into_iter().filter(wanted).collect());
+    let mut views = Vec::with_capacity(topics.len());
+    for topic in topics {
         views.push(queue_view(&call, topic).await?);
     }
-    let total_pages = (total_count as u64).div_ceil(per_page);
-    let info = PageView { page, per_page, count: views.len(), total_count, total_pages };
     Ok(success_page(views, info))
 }
 
-fn number(call: &QueueCall, name: &str) -> Result<Option<u64>, Fault> {
-    let values = call.parameters(name);
-    let Some(text) = values.last() else { return Ok(None) };
-    let max = if name == "per_page" { PER_PAGE_MAX } else { u64::MAX };
-    match Whole::parse(text) {
-        Some(Whole(number)) if (1..=max).contains(&number) => Ok(Some(number)),
-        Some(_) | None => Err(Fault::bad(10026, format!("{name} must be a whole number from 1 to {max}"))),
-    }
-}
-
 /// `GET /queues/{queue}`
-pub async fn get(call: QueueCall) -> Result<Response, Fault> {
+pub async fn get(call: Allowed) -> Result<Response, Fault> {
     let topic = call.topic().await?;
     Ok(success(queue_view(&call, topic).await?))
 }
 
 /// `PUT /queues/{queue}`: what the request leaves out goes back to its default.
-pub async fn replace(mut call: QueueCall) -> Result<Response, Fault> {
+pub async fn replace(mut call: Allowed) -> Result<Response, Fault> {
     let mut request: QueueIn = call.read().await?;
     let settings = request.settings.unwrap_or_default();
     request.settings = Some(QueueSettingsIn {
@@ -148,12 +130,12 @@ pub async fn replace(mut call: QueueCall) -> Result<Response, Fault> {
 }
 
 /// `PATCH /queues/{queue}`: what the request leaves out stays.
-pub async fn edit(mut call: QueueCall) -> Result<Response, Fault> {
+pub async fn edit(mut call: Allowed) -> Result<Response, Fault> {
     let request = call.read().await?;
     change(&call, request).await
 }
 
-async fn change(call: &QueueCall, request: QueueIn) -> Result<Response, Fault> {
+async fn change(call: &Allowed, request: QueueIn) -> Result<Response, Fault> {
     let topic = call.topic().await?;
     // The name comes along with every change of wrangler's; a topic's own name needs not fit Cloudflare's rule.
     let renamed = request.queue_name.as_deref().filter(|name| *name != topic.name.as_str());
@@ -167,19 +149,19 @@ async fn change(call: &QueueCall, request: QueueIn) -> Result<Response, Fault> {
 }
 
 /// `DELETE /queues/{queue}`
-pub async fn delete(call: QueueCall) -> Result<Response, Fault> {
+pub async fn delete(call: Allowed) -> Result<Response, Fault> {
     let deleted = call.call.front.engine.delete_topic(call.account(), call.queue()?).await;
     deleted.map_err(|error| Fault::lookup(error, Plane::Control))?;
     Ok(success(()))
 }
 
 /// `GET /queues/{queue}/metrics`
-pub async fn metrics(call: QueueCall) -> Result<Response, Fault> {
+pub async fn metrics(call: Allowed) -> Result<Response, Fault> {
     Ok(success(MetricsView::from(backlog(&call).await?)))
 }
 
 /// What is not acked: as the consumer sees it, or all that is kept while there is none.
-pub async fn backlog(call: &QueueCall) -> Result<Counts, Fault> {
+pub async fn backlog(call: &Allowed) -> Result<Counts, Fault> {
     let engine = &call.call.front.engine;
     let counts = match engine.counts(call.account(), call.queue()?, Some(consumer_ref()?)).await {
         Err(LookupError::NoSuchGroup) => engine.counts(call.account(), call.queue()?, None).await,
@@ -189,7 +171,7 @@ pub async fn backlog(call: &QueueCall) -> Result<Counts, Fault> {
 }
 
 /// A topic as a queue, with its consumer.
-async fn queue_view(call: &QueueCall, topic: Topic) -> Result<QueueView, Fault> {
+pub async fn queue_view(call: &Allowed, topic: Topic) -> Result<QueueView, Fault> {
     let group = call.call.front.engine.group(call.account(), TopicRef::Id(topic.id), consumer_ref()?).await;
     let consumers = match group {
         Ok(group) => vec![consumer_view(&topic, group)],

@@ -11,7 +11,7 @@ use crate::engine::Counts;
 use crate::http::bounded::Bounded;
 use crate::http::whole::Whole;
 use crate::model::Millis;
-use crate::model::bounds::SETTLE_BATCH_MAX;
+use crate::model::bounds::{PULL_BATCH_MAX, SETTLE_BATCH_MAX};
 
 /// One error of the envelope.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,14 @@ pub struct ErrorView {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<SourceView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_chain: Option<[CauseView; 1]>,
+}
+
+#[derive(Debug, Serialize)]
+struct CauseView {
+    code: u32,
+    message: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -28,9 +36,10 @@ struct SourceView {
 }
 
 impl ErrorView {
-    /// An error, and where in the request it lies.
-    pub fn new(code: u32, message: String, pointer: Option<String>) -> Self {
-        Self { code, message, source: pointer.map(|pointer| SourceView { pointer }) }
+    /// An error, where in the request it lies, and what lies behind it.
+    pub fn new(code: u32, message: String, pointer: Option<String>, cause: Option<(u32, String)>) -> Self {
+        let source = pointer.map(|pointer| SourceView { pointer });
+        Self { code, message, source, error_chain: cause.map(|(code, message)| [CauseView { code, message }]) }
     }
 }
 
@@ -295,4 +304,97 @@ pub struct SettleView {
     pub retry_count: u64,
     /// By lease.
     pub warnings: BTreeMap<String, &'static str>,
+}
+
+/// How many messages to look at.
+#[derive(Debug, Deserialize)]
+pub struct PeekIn {
+    pub batch_size: Option<Whole>,
+}
+
+/// A message looked at.
+#[derive(Debug, Serialize)]
+pub struct PeekedView {
+    pub id: String,
+    pub attempts: u32,
+    pub body: String,
+    pub metadata: BTreeMap<String, String>,
+    /// Names the message in this queue.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    pub timestamp_ms: u64,
+}
+
+/// What a peek saw.
+#[derive(Debug, Serialize)]
+pub struct PeekView {
+    pub messages: Vec<PeekedView>,
+}
+
+/// A message to give up.
+#[derive(Debug, Deserialize)]
+pub struct RefIn {
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+/// Messages to give up.
+#[derive(Debug, Deserialize)]
+pub struct RefsIn {
+    pub refs: Bounded<RefIn, PULL_BATCH_MAX>,
+}
+
+/// What became of the messages to give up.
+#[derive(Debug, Default, Serialize)]
+pub struct PurgedView {
+    pub errors: [(); 0],
+    /// By reference.
+    pub warnings: BTreeMap<String, &'static str>,
+}
+
+/// Confirms that all messages go.
+#[derive(Debug, Deserialize)]
+pub struct PurgeIn {
+    pub delete_messages_permanently: Option<bool>,
+}
+
+/// The last purge of a queue; empty texts if there was none.
+#[derive(Debug, Serialize)]
+pub struct PurgeStatusView {
+    pub completed: String,
+    pub started_at: String,
+}
+
+/// An account.
+#[derive(Debug, Serialize)]
+pub struct AccountView {
+    pub id: String,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+/// That whoever asks belongs to an account.
+#[derive(Debug, Serialize)]
+pub struct MembershipView {
+    pub id: String,
+    pub account: AccountView,
+    pub status: &'static str,
+    pub roles: Vec<&'static str>,
+}
+
+/// Whoever asks. Credentials have no address to write to.
+#[derive(Debug, Serialize)]
+pub struct UserView {
+    pub id: String,
+    pub email: Option<()>,
+}
+
+/// A token that is good.
+#[derive(Debug, Serialize)]
+pub struct TokenView {
+    pub id: String,
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_on: Option<String>,
 }

@@ -118,6 +118,7 @@ pub async fn peek(call: Call) -> Result<Response, Problem> {
     let state: Option<State> = choice(&query, "state")?;
     let filter = PeekFilter {
         state: state.map(Into::into),
+        unsettled: false,
         id: id
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", error.to_string()).at("id"))?,
         tag: query.get("tag").map(Tag::parse).transpose().map_err(bad_name("tag"))?,

@@ -180,6 +180,7 @@ impl From<TopicChange> for TopicPatch {
             }),
             idempotency_window: change.idempotency_window_ms.map(Duration::from_millis),
             annotations: change.annotations,
+            annotate: Annotations::new(),
         }
     }
 }
