@@ -11,17 +11,20 @@ pub enum Speech {
     Native,
     /// Cloudflare Queues.
     Cloudflare,
+    /// JD Cloud's message queue.
+    Jcq,
 }
 
 impl Speech {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Cloudflare];
+    pub const ALL: [Self; 3] = [Self::Native, Self::Cloudflare, Self::Jcq];
 
     /// Its name in the metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Cloudflare => "cloudflare",
+            Self::Jcq => "jcq",
         }
     }
 }

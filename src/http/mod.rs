@@ -9,10 +9,12 @@ mod bounded;
 mod call;
 mod cloudflare;
 mod edge;
+mod jcq;
 mod json;
 mod meters;
 mod native;
 mod problem;
+mod request_id;
 mod state;
 mod time;
 mod whole;
@@ -21,15 +23,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::middleware;
 use axum::response::Response;
 
-use crate::access::Principal;
+use crate::http::call::Authenticate;
 use crate::http::edge::{EdgeError, Envelope};
 use crate::http::meters::Speech;
 
 pub use cloudflare::ROUTES as CLOUDFLARE_ROUTES;
+pub use jcq::{DATA_ROUTES as JCQ_DATA_ROUTES, ROUTES as JCQ_ROUTES};
 pub use native::{CredentialView, NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
 pub use state::{Exposure, Front};
 
@@ -37,17 +39,30 @@ pub use state::{Exposure, Front};
 struct Owner {
     speech: Speech,
     envelope: Envelope,
-    authenticate: fn(&Front, &HeaderMap) -> Result<Principal, EdgeError>,
+    authenticate: Authenticate,
 }
 
-const NATIVE: Owner = Owner { speech: Speech::Native, envelope: problem::envelope, authenticate: native::authenticate };
-const CLOUDFLARE: Owner =
-    Owner { speech: Speech::Cloudflare, envelope: cloudflare::envelope, authenticate: cloudflare::authenticate };
+const NATIVE: Owner = Owner {
+    speech: Speech::Native,
+    envelope: problem::envelope,
+    authenticate: Authenticate::Head(native::authenticate),
+};
+const CLOUDFLARE: Owner = Owner {
+    speech: Speech::Cloudflare,
+    envelope: cloudflare::envelope,
+    authenticate: Authenticate::Head(cloudflare::authenticate),
+};
+const JCQ: Owner =
+    Owner { speech: Speech::Jcq, envelope: jcq::envelope, authenticate: Authenticate::Whole(jcq::authenticate) };
 
 /// The dialect that a path belongs to, known or unknown.
 fn owner_of(path: &str) -> &'static Owner {
     let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if under(cloudflare::PREFIX) { &CLOUDFLARE } else { &NATIVE }
+    match () {
+        () if under(cloudflare::PREFIX) => &CLOUDFLARE,
+        () if jcq::PREFIXES.into_iter().any(under) => &JCQ,
+        () => &NATIVE,
+    }
 }
 
 /// All routes of all dialects.
@@ -55,6 +70,7 @@ pub fn router(front: Arc<Front>) -> Router {
     Router::new()
         .merge(native::router())
         .merge(cloudflare::router())
+        .merge(jcq::router())
         .fallback(|state: State<Arc<Front>>, request: Request| refuse(state, request, EdgeError::NoRoute))
         .method_not_allowed_fallback(|state: State<Arc<Front>>, request: Request| {
             refuse(state, request, EdgeError::MethodNotAllowed)
@@ -67,7 +83,7 @@ pub fn router(front: Arc<Front>) -> Router {
 /// which paths there are.
 async fn refuse(State(front): State<Arc<Front>>, request: Request, error: EdgeError) -> Response {
     let owner = owner_of(request.uri().path());
-    match (owner.authenticate)(&front, request.headers()) {
+    match call::prove(&front, request, owner.authenticate).await {
         Ok(_) => (owner.envelope)(&error),
         Err(unknown) => (owner.envelope)(&unknown),
     }
