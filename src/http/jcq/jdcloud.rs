@@ -183,14 +183,14 @@ mod tests {
                 "GET",
                 "/topics?pageSize=20&topicFilter=ord%20er",
                 "",
-                "7af72a67509e456f2cc9cb2b109f8d9f165ff2add5e5234811960dd40c1e2f5f",
+                "acf8e5086b5d18b8dbd53f3c94c30445e5220d6ed062b7c4e34bf3429e5a3df2",
             ),
-            ("POST", "/topics", create, "38cd60b196b82270d279395a56e85638cd869b6a173224986160e73d104d9c48"),
+            ("POST", "/topics", create, "87f4d3792a843ab58cf7aea9c551d2993396573a55139ae5f33457d072471c38"),
             (
                 "DELETE",
                 "/topics/orders/subscriptions/group-01:deleteDeadLetters?messageIds=a%2Cb",
                 "",
-                "b7b192bafb01f0909447fe60c785252e718caad61957b7ac82a01666118054bd",
+                "74d4fdf33bb6535199a4424508eabdb503e58538dff1f3551de02d1ad4905681",
             ),
         ] {
             let request = Request::builder()
