@@ -365,7 +365,9 @@ fn bad_requests_are_told_what_is_wrong_and_nothing_is_half_done() {
     let longest = "x".repeat(256 << 10);
     send_bodies(&rig, &[&longest]);
     assert_eq!(bodies(&receive(&rig, "&ack=true")), [longest.as_str()], "and of the refused nothing");
-    for bad in ["&size=0", "&size=33", "&size=x", "&consumeFromWhere=MIDDLE", "&ack=1", "&topic=orders"] {
+    for bad in
+        ["&size=0", "&size=33", "&size=x", "&consumeFromWhere=MIDDLE", "&ack=1", "&topic=orders", "&ackAction=SUCCESS"]
+    {
         expect_error(&receive_of(&rig, "orders", GROUP, bad), 400, "INVALID_ARGUMENT");
     }
     expect_error(&rig.get("/v2/messages?topic=orders"), 400, "INVALID_ARGUMENT");
@@ -545,6 +547,9 @@ fn a_credential_does_what_it_is_for_and_sees_its_own_account_only() {
         assert_eq!(receive.status == 200, permissions.consume);
         let made = key.manage(&rig, "POST", "/topics", "", r#"{"topicName":"made","type":"normal"}"#).send();
         assert_eq!(made.status == 200, permissions.admin, "{}", made.text());
+        if !permissions.admin {
+            expect_error(&made, 403, "USER_AUTH_FAILED");
+        }
         assert_eq!(key.manage(&rig, "GET", "/topics", "", "").send().status, 200);
     }
     let elsewhere = Key::made(&rig, "default", Permissions::ALL, "other*");

@@ -3,12 +3,15 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/jcq.rs"]
+mod jcq;
 #[path = "support/http.rs"]
 mod support;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use jcq::Key;
 use serde_json::json;
 use support::Rig;
 use windlass::model::Permissions;
@@ -52,12 +55,22 @@ fn bodies_and_secrets_reach_no_log_line() {
     let id = ask("GET", "/topics/named").send().expect(200)["id"].as_str().expect("an id").to_owned();
     let push = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}/messages")).token(&token);
     push.json(&json!({"body": "BODYTEXT"})).send().expect(200);
+    let key = Key::made(&rig, "default", Permissions::ALL, "*");
+    let message = json!({"body": "BODYTEXT", "properties": {"p": "PROPERTYVALUE"}});
+    let send = json!({"topic": "named", "type": "NORMAL", "messages": [message]});
+    key.post(&rig, "/v2/messages", &send).send().expect(200);
+    rig.ask("POST", "/v2/messages").header("accessKey", "FORGEDTOKEN").json(&send).send().expect(403);
+    let query = [("topic", "named"), ("consumerGroupId", "group-01")];
+    let pulled = key.get(&rig, "/v2/messages", &query).send().expect(200);
+    let index = pulled["result"]["ackIndex"].as_str().expect("an index").to_owned();
 
     let logged = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
     assert!(logged.contains("/api/windlass/v1/topics/named/messages"), "requests are logged at debug:\n{logged}");
     assert!(logged.contains("credential made"));
     let secret = made["secret"].as_str().expect("a secret").to_owned();
-    for hidden in ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE", &token, &lease, &secret, "Qk9EWVRFWFQ"] {
+    for hidden in
+        ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE", &token, &lease, &secret, key.secret(), &index, "Qk9EWVRFWFQ"]
+    {
         let line = logged.lines().find(|line| line.contains(hidden));
         assert!(line.is_none(), "{hidden} was logged: {line:?}");
     }

@@ -82,6 +82,10 @@ impl Key {
         Self { id, secret: made.secret.reveal().to_owned() }
     }
 
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
     fn sign(&self, mut fields: BTreeMap<String, String>, time: &str) -> String {
         fields.insert("accessKey".to_owned(), self.id.clone());
         fields.insert("dateTime".to_owned(), time.to_owned());

@@ -32,6 +32,17 @@ use crate::model::{
 pub const BODY_BYTES_MAX: usize = 256 << 10;
 /// Longest delay: a day.
 const DELAY_SECS_MAX: i64 = 86_400;
+/// Parameters of a receive.
+const PARAMETERS: [&str; 8] = [
+    "topic",
+    "consumerGroupId",
+    "size",
+    "consumerId",
+    "consumeFromWhere",
+    "filterExpressionType",
+    "filterExpression",
+    "ack",
+];
 /// Begins an ack index of v2; v1 has the number alone.
 const INDEX_PREFIX: &str = "broker-";
 /// Properties that would stand for another field of the message in its signature.
@@ -163,6 +174,10 @@ struct Receive {
 fn read_receive(call: &Call) -> Result<Receive, Fault> {
     let mut query = BTreeMap::new();
     for (name, value) in call.query() {
+        // A signature does not say what it was made for: that of an ack must not pass for a receive.
+        if !PARAMETERS.contains(&name.as_ref()) {
+            return Err(Fault::rule(&name, "is no parameter of a receive"));
+        }
         if query.insert(name.clone(), value).is_some() {
             return Err(Fault::rule(&name, "comes twice"));
         }

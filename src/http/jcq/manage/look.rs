@@ -84,7 +84,7 @@ pub async fn by_business_id(call: ManagementCall) -> Result<Response, Fault> {
     call.look(call.topic_ref()?, PeekFilter::default(), |message| {
         let has = |name: &&str| message.head.properties.get(*name) == Some(&id);
         let has_key = message.head.key.as_ref().is_some_and(|key| key.as_str() == id);
-        if message.head.ready_at <= now && (has_key || BUSINESS_ID.iter().any(|name| has(&name))) {
+        if message.head.ready_at <= now && (has_key || BUSINESS_ID.iter().any(has)) {
             messages.push(view(&message));
         }
         if messages.len() == BUSINESS_ID_MAX { Enough::Yes } else { Enough::No }

@@ -25,8 +25,8 @@ use crate::model::{AccountName, Group, GroupName, GroupRef, Message, Millis, Off
 const PAGE_SIZES: std::ops::RangeInclusive<usize> = 10..=100;
 const PAGE_SIZE_DEFAULT: usize = 10;
 /// Messages of one look: their bodies are in memory together.
-const LOOK_MESSAGES: usize = 32;
-/// Looks of one request: each goes over some hundred messages.
+const LOOK_MESSAGES: usize = 100;
+/// Looks of one request, which so goes over a million messages at most.
 const LOOKS_MAX: usize = 10_000;
 
 /// A request that its maker may make.
