@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::engine::Limits;
+use crate::engine::derived::plain_floor;
 use crate::engine::entry::{
     AccessDisk, Entry, GroupDisk, GroupNo, IdempotencyDisk, PendingDisk, Progress, Sums, TopicDisk, TopicNo,
 };
 use crate::engine::group_state::Pending;
 use crate::engine::rows::{BLOCK_ROWS, BlockDisk, BlockOrigin, FrozenBlock, Rows};
-use crate::engine::state::{State, plain_floor};
+use crate::engine::state::State;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
 use crate::log::Epoch;
 use crate::model::Lsn;

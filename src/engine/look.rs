@@ -187,7 +187,7 @@ impl Writer {
             let untaken = counted.filter(|(offset, _)| topic.delayed.get(*offset).is_none());
             pending.extend(untaken.map(|(offset, kept)| (offset, kept.row.body_bytes)));
         }
-        let due = topic.delayed.by_due().take_while(|(due, _)| *due <= self.state.matured_to).count() as u64;
+        let due = topic.delayed.between((0, 0), self.state.matured_to).count() as u64;
         let oldest_pending =
             groups().filter_map(|group| group.pendings().next()).map(|(_, kept)| kept.row.arrived_at()).min();
         let oldest_delayed = topic.delayed.first_offset().and_then(|offset| arrived_at(topic, offset));

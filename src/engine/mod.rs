@@ -10,8 +10,11 @@ mod decide_move;
 mod decide_publish;
 mod decide_pull;
 mod decide_settle;
+mod delayed;
+mod derived;
 mod digest;
 mod entry;
+mod errors;
 mod front;
 mod gone;
 mod group_state;
@@ -24,6 +27,7 @@ mod look;
 pub mod oracle;
 mod placing;
 mod recover;
+mod requests;
 mod rows;
 mod select;
 #[doc(hidden)]
@@ -31,14 +35,17 @@ pub mod sim;
 mod state;
 mod stats;
 mod sweep;
+mod threads;
 mod token;
 mod topic_state;
+mod upkeep;
 mod writer;
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub use api::*;
+pub use errors::*;
 pub use home::{FORMAT, Home, HomeError, LocalOptions, Watched, format_of, put_format, take_lock};
 pub use limits::Limits;
 pub use recover::{IndexPlace, RecoverError, Source};

@@ -189,9 +189,9 @@ impl Choice<'_> {
 
     fn due(&mut self, matured_to: u64) -> Next {
         let first = self.group.first_delayed();
-        for (due, offset) in self.topic.delayed.after(self.group.progress.due) {
+        for (due, offset) in self.topic.delayed.between(self.group.progress.due, matured_to) {
             // A message that is not durable yet is not passed either: order counts.
-            if due > matured_to || offset >= self.topic.visible {
+            if offset >= self.topic.visible {
                 break;
             }
             if offset >= first {

@@ -12,7 +12,7 @@ use crate::engine::entry::{
 };
 use crate::engine::group_state::{GroupState, Pending};
 use crate::engine::placing::Staged;
-use crate::engine::rows::{BLOCK_ROWS, BlockDisk, Found, Row, block_of};
+use crate::engine::rows::{BlockDisk, Found, Row, block_of};
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
 use crate::log::Epoch;
@@ -391,12 +391,13 @@ impl State {
 
     fn apply_progress(&mut self, no: GroupNo, progress: Progress) {
         let Some(group) = self.groups.get_mut(&no) else { return };
-        let Some(topic) = self.topics.get(&group.disk.topic) else { return };
+        let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
         let old = std::mem::replace(&mut group.progress, progress);
         group.dirty = true;
         group.gone_ahead = group.gone_ahead.since(topic.gone.between(old.plain, progress.plain));
         let (first, upto) = (group.first_delayed(), progress.due);
-        let passed: Vec<(u64, u64)> = topic.delayed.after(old.due).take_while(|at| *at <= upto).collect();
+        topic.delayed.look_ahead(upto.0);
+        let passed: Vec<(u64, u64)> = topic.delayed.between(old.due, upto.0).take_while(|at| *at <= upto).collect();
         for (due, offset) in passed.iter().filter(|(_, offset)| *offset >= first) {
             let bytes = topic.delayed.get(*offset).map_or(0, |(_, bytes)| u64::from(bytes));
             group.untaken = group.untaken.since(Sums { count: 1, bytes });
@@ -499,111 +500,32 @@ impl State {
         self.drop_taken_of(no, &untaken.collect::<Vec<_>>());
     }
 
-    /// Forgets delayed messages that every group has taken.
+    /// Forgets delayed messages that every group has taken. None may stay: what a group is given when it is
+    /// placed depends on it, and must be the same in a replay.
     pub(super) fn drop_taken_delayed(&mut self, no: TopicNo) {
-        let all = self.topics.get(&no).map_or_else(Vec::new, |topic| topic.delayed.by_due().collect());
-        self.drop_taken_of(no, &all);
+        let Some(topic) = self.topics.get(&no) else { return };
+        let all = topic.delayed.by_offset().map(|(offset, due, _)| (due, offset));
+        let taken: Vec<_> = all.filter(|at| self.is_taken(topic, *at)).collect();
+        self.drop_taken_of(no, &taken);
     }
 
-    /// Forgets those of these delayed messages that every group has taken. None may stay: what a group is
-    /// given when it is placed depends on it, and must be the same in a replay.
+    /// The same for those of these delayed messages.
     fn drop_taken_of(&mut self, no: TopicNo, delayed: &[(u64, u64)]) {
+        let Some(topic) = self.topics.get(&no) else { return };
+        let taken: Vec<u64> =
+            delayed.iter().filter(|at| self.is_taken(topic, **at)).map(|(_, offset)| *offset).collect();
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        if topic.groups.is_empty() || topic.keeps_settled() {
-            return;
-        }
-        for (due, offset) in delayed {
-            let mut groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
-            if groups.all(|group| (*due, *offset) <= group.progress.due || *offset < group.first_delayed()) {
-                topic.delayed.remove(*offset);
-            }
+        for offset in taken {
+            topic.delayed.remove(offset);
         }
     }
 
-    /// Counts delayed messages as due up to now; answers the topics where some became so.
-    pub fn mature(&mut self, now: u64) -> Vec<TopicNo> {
-        let from = self.matured_to;
-        self.matured_to = from.max(now);
-        let mut matured = Vec::new();
-        for (no, topic) in &self.topics {
-            if topic.delayed.len() == 0 {
-                continue;
-            }
-            let due: Vec<(u64, u64)> =
-                topic.delayed.after((from, u64::MAX)).take_while(|(due, _)| *due <= self.matured_to).collect();
-            if due.is_empty() {
-                continue;
-            }
-            matured.push(*no);
-            for group in &topic.groups {
-                if let Some(group) = self.groups.get_mut(group) {
-                    let first = group.first_delayed();
-                    group.due_untaken += due.iter().filter(|(_, offset)| *offset >= first).count() as u64;
-                }
-            }
-        }
-        matured
-    }
-
-    /// Makes all derived counts right, reading blocks where it must.
-    pub fn recount(&mut self, loader: Loader<'_>) {
-        self.idempotency_keys = self.topics.values().map(|topic| topic.idempotency.len()).sum();
-        let topics: Vec<TopicNo> = self.topics.keys().copied().collect();
-        for no in topics {
-            self.recount_topic(no, loader);
-            self.drop_taken_delayed(no);
-        }
-        let groups: Vec<GroupNo> = self.groups.keys().copied().collect();
-        for no in groups {
-            self.recount_group(no);
-        }
-    }
-
-    fn recount_topic(&mut self, no: TopicNo, loader: Loader<'_>) {
-        let Some(topic) = self.topics.get_mut(&no) else { return };
-        topic.visible = topic.tail();
-        if !topic.compacts() && !topic.has_gone {
-            return;
-        }
-        let compacts = topic.compacts();
-        topic.gone.clear();
-        topic.keys.clear();
-        let mut known = topic.head_plain;
-        for block in block_of(topic.head)..topic.tail().div_ceil(BLOCK_ROWS) {
-            load_block(topic, block, loader);
-            let first = block * BLOCK_ROWS;
-            for offset in first.max(topic.head)..(first + BLOCK_ROWS).min(topic.tail()) {
-                let Found::Row(row) = topic.rows.get(offset) else { continue };
-                if row.key != 0 && row.moved_at == 0 && compacts {
-                    topic.keys.insert(row.key, GoneDisk::new(offset, row));
-                }
-                topic.gone.add(known, row.before);
-                known = row.after();
-            }
-            topic.rows.evict(block);
-        }
-        topic.gone.add(known, topic.plain);
-        let floor = plain_floor(topic, &self.groups);
-        topic.gone.forget_below(floor);
-        topic.dirty |= topic.gone.is_empty() && topic.has_gone;
-        topic.has_gone = !topic.gone.is_empty();
-    }
-
-    /// Makes the derived counts of one group right.
-    pub fn recount_group(&mut self, no: GroupNo) {
-        let Some(group) = self.groups.get_mut(&no) else { return };
-        let Some(topic) = self.topics.get_mut(&group.disk.topic) else { return };
-        let first = group.first_delayed();
-        group.untaken = Sums::default();
-        group.due_untaken = 0;
-        for (due, offset) in topic.delayed.after(group.progress.due) {
-            if offset >= first {
-                group.untaken.count += 1;
-                group.untaken.bytes += topic.delayed.get(offset).map_or(0, |(_, bytes)| u64::from(bytes));
-                group.due_untaken += u64::from(due <= self.matured_to);
-            }
-        }
-        group.gone_ahead = topic.gone.beyond(group.progress.plain);
+    /// Whether every group has taken the delayed message with this due time and offset.
+    fn is_taken(&self, topic: &TopicState, at: (u64, u64)) -> bool {
+        let mut groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
+        !topic.groups.is_empty()
+            && !topic.keeps_settled()
+            && groups.all(|group| at <= group.progress.due || at.1 < group.first_delayed())
     }
 
     /// What the head of a segment says: the catalog and where everything stands, so that the log can
@@ -647,33 +569,6 @@ impl State {
             }
         }
     }
-
-    /// The lowest offset of a topic that anybody still needs: rows below may go.
-    pub fn floor(&self, topic: &TopicState) -> u64 {
-        if topic.groups.is_empty() || topic.keeps_settled() {
-            return topic.head;
-        }
-        let groups = topic.groups.iter().filter_map(|group| self.groups.get(group));
-        let lowest = groups.map(GroupState::floor).min().unwrap_or(topic.head);
-        let delayed = topic.delayed.first_offset().unwrap_or(u64::MAX);
-        lowest.min(delayed).max(topic.head)
-    }
-
-    /// Whether anybody still needs the message at `offset`, which was published with a delay or without.
-    pub fn is_live(&self, no: TopicNo, offset: u64, delayed: bool) -> bool {
-        let Some(topic) = self.topics.get(&no) else { return false };
-        let groups = || topic.groups.iter().filter_map(|group| self.groups.get(group));
-        if groups().any(|group| group.pending(offset).is_some()) {
-            return true;
-        }
-        if offset < topic.head || matches!(topic.rows.get(offset), Found::Gone(_) | Found::Absent) {
-            return false;
-        }
-        if delayed {
-            return topic.delayed.get(offset).is_some();
-        }
-        topic.groups.is_empty() || topic.keeps_settled() || groups().any(|group| offset >= group.progress.cursor)
-    }
 }
 
 impl RowDisk {
@@ -716,7 +611,7 @@ fn state_topic(groups: &BTreeMap<GroupNo, GroupState>, no: GroupNo) -> TopicNo {
     groups.get(&no).map_or(0, |group| group.disk.topic)
 }
 
-fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>) {
+pub(super) fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>) {
     if !topic.rows.is_loaded(block)
         && let Some(stored) = loader(topic.disk.no, block)
     {
@@ -733,13 +628,6 @@ fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<R
         Found::Row(row) | Found::Gone(row) => Some(row.clone()),
         Found::Absent | Found::Away(_) => None,
     }
-}
-
-/// The topic's sums below the lowest place that any group may still come to.
-pub fn plain_floor(topic: &TopicState, groups: &BTreeMap<GroupNo, GroupState>) -> Sums {
-    let stands = topic.groups.iter().filter_map(|group| groups.get(group)).map(|group| group.progress.plain);
-    let lowest = stands.min_by_key(|plain| plain.count).filter(|_| !topic.keeps_settled());
-    lowest.filter(|lowest| lowest.count > topic.head_plain.count).unwrap_or(topic.head_plain)
 }
 
 /// Takes a delayed message away from everybody who has not taken it.

@@ -2,85 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::engine::delayed::Delayed;
 use crate::engine::entry::{GoneDisk, GroupNo, IdempotencyDisk, Sums, TopicDisk};
 use crate::engine::gone::Gone;
 use crate::engine::rows::{BLOCK_ROWS, Rows};
 use crate::model::{
     AccountName, Compaction, Lsn, Millis, NameError, Settled, Topic, TopicId, TopicName, TopicSettings,
 };
-
-/// The delayed messages that some group has not taken yet, in both orders.
-#[derive(Debug, Default)]
-pub struct Delayed {
-    by_offset: BTreeMap<u64, (u64, u32)>,
-    by_due: BTreeSet<(u64, u64)>,
-    bytes: u64,
-    /// Chunks of 512 offsets that changed since the last checkpoint.
-    pub dirty_chunks: BTreeSet<u64>,
-}
-
-impl Delayed {
-    pub fn insert(&mut self, offset: u64, due: u64, body_bytes: u32) -> bool {
-        if self.by_offset.insert(offset, (due, body_bytes)).is_some() {
-            return false;
-        }
-        self.by_due.insert((due, offset));
-        self.bytes += u64::from(body_bytes);
-        self.dirty_chunks.insert(offset / BLOCK_ROWS);
-        true
-    }
-
-    pub fn remove(&mut self, offset: u64) -> Option<(u64, u32)> {
-        let (due, body_bytes) = self.by_offset.remove(&offset)?;
-        self.by_due.remove(&(due, offset));
-        self.bytes -= u64::from(body_bytes);
-        self.dirty_chunks.insert(offset / BLOCK_ROWS);
-        Some((due, body_bytes))
-    }
-
-    pub fn get(&self, offset: u64) -> Option<(u64, u32)> {
-        self.by_offset.get(&offset).copied()
-    }
-
-    pub fn len(&self) -> usize {
-        self.by_offset.len()
-    }
-
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub fn first_offset(&self) -> Option<u64> {
-        self.by_offset.keys().next().copied()
-    }
-
-    /// In order of time, after `from`.
-    pub fn after(&self, from: (u64, u64)) -> impl Iterator<Item = (u64, u64)> + '_ {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.by_due.range((Excluded(from), Unbounded)).copied()
-    }
-
-    /// In order of time, from the start.
-    pub fn by_due(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.by_due.iter().copied()
-    }
-
-    /// In order of offset.
-    pub fn by_offset(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
-        self.by_offset.iter().map(|(offset, (due, bytes))| (*offset, *due, *bytes))
-    }
-
-    /// Those of one chunk, as the index keeps them.
-    pub fn chunk(&self, chunk: u64) -> Vec<(u64, u64, u32)> {
-        let range = chunk * BLOCK_ROWS..(chunk + 1) * BLOCK_ROWS;
-        self.by_offset.range(range).map(|(offset, (due, bytes))| (*offset, *due, *bytes)).collect()
-    }
-
-    /// Offsets below `head`.
-    pub fn below(&self, head: u64) -> Vec<u64> {
-        self.by_offset.range(..head).map(|(offset, _)| *offset).collect()
-    }
-}
 
 /// Idempotency keys within their window.
 #[derive(Debug, Default)]

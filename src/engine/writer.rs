@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::codec;
 use crate::engine::checkpoint::Delta;
-use crate::engine::command::{Command, JobDone, PullWork, Reply, Taken};
+use crate::engine::command::{Command, PullWork, Reply, Taken};
 use crate::engine::entry::{Entry, GroupNo, TopicNo};
 use crate::engine::front::Front;
 use crate::engine::placing::Placing;
@@ -44,13 +44,7 @@ const LEASE_SYNC_MS: u64 = 5;
 /// What waits for space, or for a block of the index, is tried again after this long, in ms.
 pub(super) const HELD_UP_MS: u64 = 20;
 /// While leases exist, a frame at least this often tells the time, in ms.
-const STAMP_MS: u64 = 1000;
-/// A checkpoint begins when this many blocks changed, whatever the log says: bounds their memory.
-const CHECKPOINT_BLOCKS: usize = 256;
-/// Publishes are refused while more blocks than this wait for a checkpoint.
-const DIRTY_BLOCKS_MAX: usize = 2048;
-/// Clean blocks kept in memory.
-const CACHED_BLOCKS_MAX: usize = 192;
+pub(super) const STAMP_MS: u64 = 1000;
 
 /// Something to be done beside the writer; its result comes back as [`JobDone`].
 pub enum Job {
@@ -95,7 +89,7 @@ pub struct Writer {
     /// Room that the command which is to be tried again asked for.
     asked: Cell<(usize, Urgency)>,
     /// Bytes of the log, those behind the checkpoint that recovery found included.
-    written_bytes: u64,
+    pub(super) written_bytes: u64,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) options: WriterOptions,
     /// Jobs to run; the driver takes them.
@@ -108,8 +102,8 @@ pub struct Writer {
     /// Groups whose waiting pulls may find something.
     pub(super) runnable: BTreeSet<GroupNo>,
     /// When each group needs a sweep (boot time), in both orders.
-    timers: BTreeSet<(u64, GroupNo)>,
-    timer_of: HashMap<GroupNo, u64>,
+    pub(super) timers: BTreeSet<(u64, GroupNo)>,
+    pub(super) timer_of: HashMap<GroupNo, u64>,
     pub(super) touched: BTreeSet<GroupNo>,
     /// What is due in these groups cannot be done yet: it is tried again after a pause.
     pub(super) held_up: BTreeSet<GroupNo>,
@@ -121,22 +115,22 @@ pub struct Writer {
     pub(super) published: BTreeSet<TopicNo>,
     /// Publishes and the like that wait for a spare segment.
     short_of_space: VecDeque<Command>,
-    parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
-    loading: HashSet<(TopicNo, u64)>,
-    cached: VecDeque<(TopicNo, u64)>,
+    pub(super) parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
+    pub(super) loading: HashSet<(TopicNo, u64)>,
+    pub(super) cached: VecDeque<(TopicNo, u64)>,
     written: Vec<Release>,
     synced: Vec<Release>,
     must_sync: bool,
     lease_sync_at: Option<u64>,
-    stamp_at: u64,
+    pub(super) stamp_at: u64,
     pub(super) generation: u64,
     pub(super) checkpoint_running: bool,
     /// What the newest durable checkpoint covers, and what the running one will.
     pub(super) checkpoint_lsn: Lsn,
-    checkpointing: Lsn,
-    checkpoint_log_mark: u64,
-    checkpoint_at: u64,
-    changed: bool,
+    pub(super) checkpointing: Lsn,
+    pub(super) checkpoint_log_mark: u64,
+    pub(super) checkpoint_at: u64,
+    pub(super) changed: bool,
     pub(super) rebuilding: bool,
     /// The catalog has outgrown the head of a segment: nothing more is taken.
     pub(super) stuck: bool,
@@ -302,7 +296,7 @@ impl Writer {
     }
 
     /// Boot time at which the log clock shows `time`.
-    fn boot_at(&self, time: u64) -> u64 {
+    pub(super) fn boot_at(&self, time: u64) -> u64 {
         self.boot + time.saturating_sub(self.state.now)
     }
 
@@ -390,7 +384,7 @@ impl Writer {
             .map(|at| Duration::from_millis(at.saturating_sub(now)))
     }
 
-    fn leases_exist(&self) -> bool {
+    pub(super) fn leases_exist(&self) -> bool {
         self.state.groups.values().any(|group| group.leased_len() > 0)
     }
 
@@ -454,7 +448,7 @@ impl Writer {
         }
     }
 
-    fn meta(&self) -> FrameMeta {
+    pub(super) fn meta(&self) -> FrameMeta {
         FrameMeta { time: Millis::new(self.state.now), boot: self.boot_time() }
     }
 
@@ -524,7 +518,7 @@ impl Writer {
     }
 
     /// What is durable now may be handed out.
-    fn show_published(&mut self) {
+    pub(super) fn show_published(&mut self) {
         let mut access = self.access_out.write().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&access, &self.state.access) {
             *access = self.state.access.clone();
@@ -536,241 +530,6 @@ impl Writer {
                 self.runnable.extend(topic.groups.iter().filter(|group| self.waiters.contains_key(group)));
             }
         }
-    }
-
-    // ---- blocks ----
-
-    fn park(&mut self, command: Command, topic: TopicNo, block: u64) {
-        self.parked.entry((topic, block)).or_default().push(command);
-        self.ask_for(topic, block);
-    }
-
-    /// Has a block loaded, unless it is on its way.
-    pub(super) fn ask_for(&mut self, topic: TopicNo, block: u64) {
-        if self.loading.insert((topic, block)) {
-            self.jobs.push(Job::Load { topic, block });
-        }
-    }
-
-    fn unparked(&mut self) -> Option<Command> {
-        let key = *self
-            .parked
-            .iter()
-            .find(|((topic, block), _)| self.state.topics.get(topic).is_none_or(|topic| topic.rows.is_loaded(*block)))?
-            .0;
-        let mut commands = self.parked.remove(&key)?;
-        let command = commands.pop();
-        if !commands.is_empty() {
-            self.parked.insert(key, commands);
-        }
-        command
-    }
-
-    pub(super) fn job_done(&mut self, done: JobDone) {
-        match done {
-            JobDone::Loaded { generation, topic, block, stored } => {
-                self.loading.remove(&(topic, block));
-                let wanted = self.parked.contains_key(&(topic, block));
-                match stored {
-                    _ if generation < self.generation => {
-                        if wanted {
-                            self.ask_for(topic, block);
-                        }
-                    }
-                    Ok(stored) => {
-                        if let Some(state) = self.state.topics.get_mut(&topic) {
-                            state.rows.load(block, &stored);
-                            if self.trim_waits.get(&topic) == Some(&block) {
-                                self.trim(topic);
-                            }
-                            let Some(state) = self.state.topics.get(&topic) else { return };
-                            self.cached.push_back((topic, block));
-                            self.runnable.extend(state.groups.iter().filter(|group| self.waiters.contains_key(group)));
-                        }
-                    }
-                    Err(error) => {
-                        self.lose_index(&error);
-                        if wanted {
-                            self.loading.insert((topic, block));
-                        }
-                    }
-                }
-            }
-            JobDone::Checkpoint { generation, result } => self.checkpoint_done(generation, result),
-            JobDone::Rebuilt { generation, result } => self.rebuilt(generation, result),
-            JobDone::Scanned { segment, frames, candidates, end, failed } => {
-                self.front.scanned(segment, frames, candidates, end, failed);
-            }
-        }
-    }
-
-    fn evict(&mut self) {
-        while self.cached.len() > CACHED_BLOCKS_MAX {
-            let Some((topic, block)) = self.cached.pop_front() else { return };
-            if let Some(topic) = self.state.topics.get_mut(&topic) {
-                // A block that changed since is forgotten here and comes back when its checkpoint is done.
-                topic.rows.evict(block);
-            }
-        }
-    }
-
-    // ---- checkpoints ----
-
-    /// The index failed: have it built again. Until then nothing can be loaded from it.
-    fn lose_index(&mut self, error: &str) {
-        if self.rebuilding {
-            return;
-        }
-        tracing::warn!(%error, "the index cannot be trusted, it is set aside and built again from the log");
-        self.rebuilding = true;
-        self.stats.index_rebuilds += 1;
-        self.ask_for_rebuild();
-    }
-
-    fn ask_for_rebuild(&mut self) {
-        let segments = self.segments();
-        self.jobs.push(Job::Rebuild { upto: self.log.synced_lsn(), segments, generation: self.generation });
-    }
-
-    fn checkpoint_done(&mut self, generation: u64, result: Result<(), String>) {
-        self.checkpoint_running = false;
-        match result {
-            Ok(()) => self.thaw(generation),
-            Err(error) => {
-                for topic in self.state.topics.values_mut() {
-                    topic.rows.unfreeze();
-                }
-                self.lose_index(&error);
-            }
-        }
-    }
-
-    fn thaw(&mut self, generation: u64) {
-        self.generation = generation;
-        self.checkpoint_lsn = self.checkpointing;
-        self.front.look_now();
-        let mut clean = Vec::new();
-        for (no, topic) in &mut self.state.topics {
-            clean.extend(topic.rows.thaw().into_iter().map(|block| (*no, block)));
-        }
-        self.cached.extend(clean);
-        self.evict();
-    }
-
-    fn rebuilt(&mut self, generation: u64, result: Result<(), String>) {
-        match result {
-            Ok(()) => {
-                // The new index kept no block that nobody needed any more.
-                let floors: Vec<(TopicNo, u64)> =
-                    self.state.topics.iter().map(|(no, topic)| (*no, self.state.floor(topic))).collect();
-                for (no, floor) in floors {
-                    if let Some(topic) = self.state.topics.get_mut(&no) {
-                        topic.rows.set_floor(floor);
-                    }
-                }
-                self.rebuilding = false;
-                self.generation = generation;
-                self.runnable.extend(self.waiters.keys());
-                let waiting: Vec<(TopicNo, u64)> = self.parked.keys().copied().collect();
-                for (topic, block) in waiting {
-                    self.loading.remove(&(topic, block));
-                    self.ask_for(topic, block);
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "the index could not be built again");
-                self.checkpoint_at = self.boot;
-                self.ask_for_rebuild();
-            }
-        }
-    }
-
-    /// Publishes are refused while the checkpoints lag behind.
-    pub(super) fn lags(&self) -> bool {
-        self.state.dirty_blocks() > DIRTY_BLOCKS_MAX
-    }
-
-    /// After each turn: checkpoints, spare segments, time stamps.
-    fn keep_house(&mut self) -> Result<(), Fatal> {
-        let wanted = self.stopping.is_some()
-            || self.written_bytes - self.checkpoint_log_mark >= self.options.checkpoint_log_bytes
-            || self.state.dirty_blocks() >= CHECKPOINT_BLOCKS
-            || self.boot >= self.checkpoint_at + millis(self.options.checkpoint_interval);
-        if wanted && self.changed && !self.checkpoint_running && !self.rebuilding {
-            self.begin_checkpoint()?;
-        }
-        if self.leases_exist() && self.boot >= self.stamp_at {
-            self.stamp_at = self.boot + STAMP_MS;
-            if self.room(0, Urgency::Essential) == Room::NeedsRoll {
-                self.commit_and_roll()?;
-            }
-            if self.log.fits(0) {
-                self.log.write(self.meta())?;
-                self.state.boot = self.boot;
-            }
-        }
-        if self.stopping.is_some() && !self.checkpoint_running && !self.changed {
-            self.log.sync()?;
-            self.stopped = true;
-        }
-        Ok(())
-    }
-
-    fn begin_checkpoint(&mut self) -> Result<(), Fatal> {
-        // A checkpoint must never know what the log could lose.
-        if self.log.synced_lsn() < self.log.last_lsn() {
-            self.log.sync()?;
-            self.show_published();
-        }
-        let upto = self.log.synced_lsn();
-        let delta = self.state.freeze(self.generation + 1, upto);
-        self.checkpointing = upto;
-        self.checkpoint_running = true;
-        self.changed = false;
-        self.checkpoint_at = self.boot;
-        self.checkpoint_log_mark = self.written_bytes;
-        self.jobs.push(Job::Checkpoint(Box::new(delta)));
-        Ok(())
-    }
-
-    // ---- timers ----
-
-    /// Looks anew when each touched group needs a sweep.
-    fn settle_timers(&mut self) {
-        for no in std::mem::take(&mut self.touched) {
-            if let Some(old) = self.timer_of.remove(&no) {
-                self.timers.remove(&(old, no));
-            }
-            let Some(group) = self.state.groups.get(&no) else {
-                self.waiters.remove(&no);
-                continue;
-            };
-            let waits = self.waiters.get(&no).and_then(|waiters| waiters.iter().map(|waiter| waiter.until).min());
-            let until = group.next_until().map(|until| self.boot_at(until));
-            let earliest = if self.held_up.remove(&no) { self.boot + HELD_UP_MS } else { 0 };
-            if let Some(at) = [group.next_deadline(), until, waits].into_iter().flatten().min() {
-                let at = at.max(earliest);
-                self.timers.insert((at, no));
-                self.timer_of.insert(no, at);
-            }
-        }
-    }
-
-    /// Groups whose time has come.
-    pub(super) fn due_groups(&mut self) -> Vec<GroupNo> {
-        let due: Vec<GroupNo> =
-            self.timers.iter().take_while(|(at, _)| *at <= self.boot).map(|(_, group)| *group).collect();
-        self.touched.extend(&due);
-        due
-    }
-
-    /// When the next delayed message is due or a topic must be trimmed (boot time).
-    fn next_topic_event(&self) -> Option<u64> {
-        let due = self.state.topics.values().filter_map(|topic| {
-            let next = topic.delayed.after((self.state.matured_to, u64::MAX)).next();
-            next.map(|(due, _)| self.boot_at(due))
-        });
-        due.chain(self.next_trim().map(|at| self.boot_at(at))).min()
     }
 
     /// Refuses a command when the writer takes none of its kind.

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod calls;
 pub mod check;
 pub mod history;
+#[allow(dead_code, reason = "shared with tests of single calls")]
 pub mod machine;
 pub mod workload;
 pub mod world;

@@ -1,0 +1,189 @@
+//! The threads of the local engine: the writer, and those that read and write beside it. A failure of any
+//! ends the process.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::engine::beside::{IndexShared, IndexWorker, finish, load, scan};
+use crate::engine::command::{Command, JobDone};
+use crate::engine::local::Shared;
+use crate::engine::recover::Source;
+use crate::engine::writer::{Job, Writer};
+use crate::index::Index;
+
+/// Commands that one turn takes at most.
+const BATCH_COMMANDS_MAX: usize = 4096;
+/// How often the keeper of segments looks for work.
+const KEEPER_PAUSE: Duration = Duration::from_millis(20);
+/// How long after a rebuild of the index that failed the next one begins.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Starts them all.
+pub(super) fn spawn(
+    writer: Writer,
+    index: Box<dyn Index>,
+    source: &Source,
+    inbox: &SyncSender<Command>,
+    commands: Receiver<Command>,
+    shared: &Arc<Shared>,
+) -> Vec<JoinHandle<()>> {
+    let (index_jobs, index_inbox) = std::sync::mpsc::channel();
+    let (load_jobs, load_inbox) = std::sync::mpsc::channel();
+    let (scan_jobs, scan_inbox) = std::sync::mpsc::channel();
+    let generation = writer.generation();
+    let index_shared = Arc::new(IndexShared::new(generation, index.reader()));
+    let keeper = writer.keeper();
+    let (stop_keeper, keeper_inbox) = std::sync::mpsc::channel::<()>();
+    let mut threads = Vec::new();
+    let reader = writer.reader();
+    {
+        let inbox = inbox.clone();
+        let mut worker = IndexWorker::new(index, source, reader.clone(), index_shared.clone());
+        threads.push(thread("index", move || {
+            while let Ok(job) = index_inbox.recv() {
+                let Some(done) = worker.run(job) else { continue };
+                if matches!(&done, JobDone::Rebuilt { result: Err(_), .. }) {
+                    std::thread::sleep(REBUILD_PAUSE);
+                }
+                if inbox.send(Command::Done(done)).is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+    {
+        let inbox = inbox.clone();
+        threads.push(thread("index-read", move || {
+            while let Ok((topic, block)) = load_inbox.recv() {
+                if inbox.send(Command::Done(load(&index_shared, topic, block))).is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+    {
+        let inbox = inbox.clone();
+        threads.push(thread("scan", move || {
+            while let Ok((segment, skip)) = scan_inbox.recv() {
+                let done = scan(&reader, segment, skip);
+                if inbox.send(Command::Done(done)).is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+    {
+        let clock = source.clock.clone();
+        threads.push(thread("segments", move || {
+            loop {
+                match keeper.step(clock.boot()) {
+                    Ok(step) if step == crate::log::Step::Idle || step == crate::log::Step::NoSpace => {
+                        if keeper_inbox.recv_timeout(KEEPER_PAUSE) != Err(RecvTimeoutError::Timeout) {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        if keeper_inbox.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty) {
+                            return;
+                        }
+                        abort("the keeper of segments failed", &error);
+                    }
+                }
+            }
+        }));
+    }
+    let jobs = Jobs { index: index_jobs, load: load_jobs, scan: scan_jobs };
+    let shared = shared.clone();
+    let random = source.clock.random() as u64;
+    threads.push(thread("writer", move || {
+        // The senders of the other threads' jobs go with this thread: then they end too.
+        let writer = run_writer(writer, &commands, &jobs);
+        drop(stop_keeper);
+        if let Err(error) = finish(writer, &*shared.disk, &shared.data_dir, random) {
+            abort("the log could not be ended", &error);
+        }
+    }));
+    threads
+}
+
+/// A thread that takes the process with it when it panics: half an engine is worse than none.
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let guarded = move || {
+        let guard = AbortOnPanic;
+        body();
+        std::mem::forget(guard);
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(guarded)
+        .unwrap_or_else(|error| panic!("no thread could be started: {error}"))
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("a thread of the engine panicked, the process ends");
+        std::process::abort();
+    }
+}
+
+fn abort(what: &str, error: &dyn std::error::Error) -> ! {
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, source, "{what}: the process ends, because only a restart knows what is durable");
+    std::process::abort();
+}
+
+struct Jobs {
+    index: std::sync::mpsc::Sender<Job>,
+    load: std::sync::mpsc::Sender<(u32, u64)>,
+    scan: std::sync::mpsc::Sender<(u64, usize)>,
+}
+
+impl Jobs {
+    fn hand_out(&self, jobs: &mut Vec<Job>) {
+        for job in jobs.drain(..) {
+            let sent = match job {
+                Job::Load { topic, block } => self.load.send((topic, block)).is_ok(),
+                Job::Scan { segment, skip } => self.scan.send((segment, skip)).is_ok(),
+                Job::Checkpoint(_) | Job::Rebuild { .. } => self.index.send(job).is_ok(),
+            };
+            assert!(sent, "the threads beside the writer outlive it");
+        }
+    }
+}
+
+fn run_writer(mut writer: Writer, inbox: &Receiver<Command>, jobs: &Jobs) -> Writer {
+    let mut commands = std::collections::VecDeque::new();
+    loop {
+        if let Err(error) = writer.turn(&mut commands) {
+            abort("the log failed", &error);
+        }
+        jobs.hand_out(&mut writer.jobs);
+        if writer.is_stopped() {
+            return writer;
+        }
+        if !writer.has_work() {
+            match writer.next_turn() {
+                Some(wait) if wait.is_zero() => {}
+                Some(wait) => match inbox.recv_timeout(wait) {
+                    Ok(command) => commands.push_back(command),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return writer,
+                },
+                None => match inbox.recv() {
+                    Ok(command) => commands.push_back(command),
+                    Err(_) => return writer,
+                },
+            }
+        }
+        while commands.len() < BATCH_COMMANDS_MAX
+            && let Ok(command) = inbox.try_recv()
+        {
+            commands.push_back(command);
+        }
+    }
+}
