@@ -31,7 +31,7 @@ use crate::http::edge::{EdgeError, Envelope};
 use crate::http::meters::Speech;
 
 pub use cloudflare::ROUTES as CLOUDFLARE_ROUTES;
-pub use jcq::{DATA_ROUTES as JCQ_DATA_ROUTES, ROUTES as JCQ_ROUTES};
+pub use jcq::{DATA_ROUTES as JCQ_DATA_ROUTES, ROUTES as JCQ_ROUTES, Route as JcqRoute};
 pub use native::{CredentialView, NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
 pub use state::{Exposure, Front};
 
