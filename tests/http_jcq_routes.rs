@@ -181,3 +181,33 @@ fn a_dead_letter_sent_again_comes_back_with_its_id() {
     assert_eq!(again, json!({"messageIds": [message]}));
     assert_eq!(pull()["messages"][0]["messageId"], json!(message));
 }
+
+#[test]
+fn groups_of_other_dialects_are_shown_whatever_their_names() {
+    let rig = Rig::start();
+    let topics = "/api/windlass/v1/topics";
+    rig.post(topics, &json!({"name": "t"})).expect(201);
+    let name = "g".repeat(128);
+    rig.post(&format!("{topics}/t/groups"), &json!({"name": name, "settings": {"dead_letter": "dead"}})).expect(201);
+    // It keeps what the first has settled.
+    rig.post(&format!("{topics}/t/groups"), &json!({"name": "other"})).expect(201);
+    rig.ask("POST", &format!("{topics}/t/messages")).body("x").send().expect(201);
+    let manage = |method: &str, path: &str, body: Value| {
+        rig.ask(method, &format!("/v1/regions/cn-north-1{path}")).json(&body).send()
+    };
+    let group = format!("/topics/t/subscriptions/{name}");
+    assert_eq!(result(&manage("GET", &group, json!({})))["subscription"]["dlqEnable"], true);
+    let numbers = result(&manage("GET", "/deadLetterNumbers", json!({})));
+    assert_eq!(numbers["deadLetterNumbers"][0]["deadLetterNumber"], 0);
+    let path = format!("{group}:listDeadLetters?{PERIOD}");
+    assert_eq!(result(&manage("GET", &path, json!({}))), json!({"deadLetters": [], "totalCount": 0}));
+    let pulled = result(&rig.get(&format!("/v2/messages?topic=t&consumerGroupId={name}")));
+    let message = pulled["messages"][0]["messageId"].as_str().expect("an id");
+    let ack = json!({"topic": "t", "consumerGroupId": name, "ackIndex": pulled["ackIndex"], "ackAction": "SUCCESS"});
+    result(&rig.post("/v2/ack", &ack));
+    let trace = result(&manage("GET", &format!("/topics/t/messageTrace/{message}"), json!({})));
+    assert_eq!(trace["messageTraceInfo"]["consumeInfoList"][0]["messageConsumeStatus"], "SUCCESS");
+    result(&manage("PATCH", &group, json!({"dlqEnable": false})));
+    expect_error(&manage("PATCH", &group, json!({"dlqEnable": true})), 400, "INVALID_ARGUMENT");
+    result(&manage("DELETE", &group, json!({})));
+}

@@ -49,9 +49,10 @@ pub fn new_group_name(text: &str) -> Result<GroupName, Fault> {
     GroupName::parse(text).map_err(|_| rule())
 }
 
-/// The topic that takes the dead letters of a group.
-pub fn dead_letter_topic(topic: &Topic, group: &GroupName) -> Result<TopicName, Fault> {
-    TopicName::parse(&format!("dlq.{group}.{}", topic.id.to_hex())).map_err(|_| Fault::internal("a dead-letter topic"))
+/// The topic that takes the dead letters of a group; `None` for names that are longer than this dialect makes
+/// them.
+pub fn dead_letter_topic(topic: &Topic, group: &GroupName) -> Option<TopicName> {
+    TopicName::parse(&format!("dlq.{group}.{}", topic.id.to_hex())).ok()
 }
 
 /// The dead-letter topic that this group does not share.
@@ -96,7 +97,7 @@ pub async fn make_group(
     let engine = &call.front.engine;
     let account = || call.principal.account.clone();
     let dead_letter = match wanted.retries {
-        Some(_) => Some(dead_letter_topic(topic, &name)?),
+        Some(_) => Some(dead_letter_topic(topic, &name).ok_or_else(|| Fault::parameter("consumerGroupId"))?),
         None => None,
     };
     let made = match &dead_letter {

@@ -13,7 +13,7 @@ use crate::http::jcq::manage::wire::{
 use crate::http::jcq::manage::{Enough, ManagementCall};
 use crate::http::jcq::wire::success;
 use crate::http::time::seconds;
-use crate::model::{MessageId, Millis, Offset, Topic, TopicRef};
+use crate::model::{MessageId, Millis, Offset, Topic, TopicName, TopicRef};
 
 /// Dead letters of one command.
 const AT_ONCE_MAX: usize = 100;
@@ -31,8 +31,8 @@ struct Letter {
 /// The topic of the dead letters of the group that the path names; `None`: there were never any.
 async fn place(call: &ManagementCall) -> Result<Option<Topic>, Fault> {
     let (topic, group) = (call.topic().await?, call.group().await?);
-    let name = TopicRef::Name(dead_letter_topic(&topic, &group.name)?);
-    match call.call.front.engine.topic(call.account(), name).await {
+    let Some(name) = dead_letter_topic(&topic, &group.name) else { return Ok(None) };
+    match call.call.front.engine.topic(call.account(), TopicRef::Name(name)).await {
         Ok(place) => Ok(Some(place)),
         Err(LookupError::NoSuchTopic | LookupError::NoSuchGroup) => Ok(None),
         Err(error @ LookupError::Refused(_)) => Err(Fault::lookup(error, Plane::Management)),
@@ -150,14 +150,15 @@ async fn numbers_of(call: &ManagementCall, topics: Vec<Topic>) -> Result<Respons
             topic_id: topic.id.to_hex(),
             topic_name: topic.name.to_string(),
             consumer_group_id: group.name.to_string(),
-            dead_letter_number: count(call, TopicRef::Name(dead_letter_topic(&topic, &group.name)?)).await?,
+            dead_letter_number: count(call, dead_letter_topic(&topic, &group.name)).await?,
         });
     }
     Ok(success(DeadLetterNumbersView { dead_letter_numbers, total_count }))
 }
 
-async fn count(call: &ManagementCall, place: TopicRef) -> Result<u64, Fault> {
-    match call.call.front.engine.counts(call.account(), place, None).await {
+async fn count(call: &ManagementCall, place: Option<TopicName>) -> Result<u64, Fault> {
+    let Some(place) = place else { return Ok(0) };
+    match call.call.front.engine.counts(call.account(), TopicRef::Name(place), None).await {
         Ok(counts) => Ok(counts.unsettled()),
         Err(LookupError::NoSuchTopic | LookupError::NoSuchGroup) => Ok(0),
         Err(error @ LookupError::Refused(_)) => Err(Fault::lookup(error, Plane::Management)),

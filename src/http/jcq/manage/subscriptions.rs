@@ -116,7 +116,8 @@ pub async fn change(call: ManagementCall) -> Result<Response, Fault> {
     match (request.dlq_enable, group.settings.dead_letter.is_some()) {
         (Some(true), false) => {
             check_dead_letters(&topic)?;
-            let dead_letter = dead_letter_topic(&topic, &group.name)?;
+            let dead_letter = dead_letter_topic(&topic, &group.name);
+            let dead_letter = dead_letter.ok_or_else(|| Fault::rule("dlqEnable", "needs a shorter consumerGroupId"))?;
             make_dead_letter_topic(&call.call, &topic, &dead_letter).await?;
             patch.dead_letter = Some(Some(dead_letter));
             patch.attempts_max = attempts.or(Some(Some(RETRIES_DEFAULT + 1)));
@@ -141,7 +142,7 @@ pub async fn delete(call: ManagementCall) -> Result<Response, Fault> {
     let (topic, group) = (call.topic().await?, call.group().await?);
     let deleted = call.call.front.engine.delete_group(call.account(), call.topic_ref()?, GroupRef::Id(group.id)).await;
     deleted.map_err(|error| Fault::lookup(error, Plane::Management))?;
-    if let Ok(name) = dead_letter_topic(&topic, &group.name) {
+    if let Some(name) = dead_letter_topic(&topic, &group.name) {
         delete_dead_letters(&call, name).await?;
     }
     Ok(success(Nothing {}))

@@ -121,7 +121,7 @@ pub async fn delete(call: ManagementCall) -> Result<Response, Fault> {
     let deleted = engine.delete_topic(call.account(), TopicRef::Id(topic.id)).await;
     deleted.map_err(|error| Fault::lookup(error, Plane::Management))?;
     for group in groups {
-        if let Ok(name) = dead_letter_topic(&topic, &group.name) {
+        if let Some(name) = dead_letter_topic(&topic, &group.name) {
             delete_dead_letters(&call, name).await?;
         }
     }

@@ -101,7 +101,7 @@ async fn died_after(
     group: &Group,
     id: MessageId,
 ) -> Result<Option<Attempt>, Fault> {
-    let place = TopicRef::Name(dead_letter_topic(topic, &group.name)?);
+    let Some(place) = dead_letter_topic(topic, &group.name).map(TopicRef::Name) else { return Ok(None) };
     match call.call.front.engine.topic(call.account(), place.clone()).await {
         Ok(_) => {}
         Err(LookupError::NoSuchTopic | LookupError::NoSuchGroup) => return Ok(None),
