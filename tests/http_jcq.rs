@@ -413,6 +413,36 @@ fn messages_of_other_dialects_are_received_too() {
     assert_eq!(pulled["messages"][0]["properties"], properties);
 }
 
+#[test]
+fn a_topic_is_a_queue_of_the_other_dialect_too() {
+    let rig = Rig::start();
+    let queues = "/client/v4/accounts/default/queues";
+    let queue = rig.post(queues, &json!({"queue_name": "orders"})).expect(200)["result"]["queue_id"].clone();
+    let queue = format!("{queues}/{}", queue.as_str().expect("an id"));
+    rig.post(&format!("{queue}/consumers"), &json!({"type": "http_pull"})).expect(200);
+    send(&rig, json!([{"body": "from here", "tag": "t", "properties": {"p": "v"}}]));
+    rig.post(&format!("{queue}/messages"), &json!({"body": "from there", "content_type": "text"})).expect(200);
+    rig.post(&format!("{queue}/messages"), &json!({"body": {"a": 1}})).expect(200);
+    assert_eq!(bodies(&receive(&rig, "")), ["from here", "from there", "{\"a\":1}"]);
+    let pulled = rig.post(&format!("{queue}/messages/pull"), &json!({})).expect(200)["result"]["messages"].clone();
+    assert_eq!((&pulled[0]["body"], &pulled[0]["metadata"]["CF-Content-Type"]), (&json!("from here"), &json!("text")));
+    assert_eq!(pulled[0]["metadata"]["p"], "v");
+}
+
+#[test]
+fn a_head_request_takes_no_messages() {
+    let rig = shop();
+    send_bodies(&rig, &["a"]);
+    let mut bare = rig.connect();
+    let path = format!("/v2/messages?topic=orders&consumerGroupId={GROUP}&ack=true");
+    let head = format!("HEAD {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", rig.address);
+    std::io::Write::write_all(&mut bare, head.as_bytes()).expect("a head");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut bare, &mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert_eq!(bodies(&receive(&rig, "")), ["a"]);
+}
+
 /// A server with one access key that may do everything.
 fn locked() -> (Rig, Key) {
     let rig = shop();
