@@ -3,12 +3,15 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/jcq.rs"]
+mod jcq;
 #[path = "support/http.rs"]
 mod support;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use jcq::Key;
 use serde_json::json;
 use support::Rig;
 use windlass::model::Permissions;
@@ -50,8 +53,26 @@ fn bodies_and_secrets_reach_no_log_line() {
     rig.ask("GET", &format!("{v1}/topics")).token("wl_FORGEDTOKEN").send().expect(401);
     rig.ask("GET", "/client/v4/accounts/default/queues").header("x-auth-key", "wl_FORGEDTOKEN").send().expect(401);
     let id = ask("GET", "/topics/named").send().expect(200)["id"].as_str().expect("an id").to_owned();
+    let mut secrets = speak_cloudflare(&rig, &token, &id);
+    secrets.extend(speak_sequin(&rig, &token));
+    secrets.extend(speak_jcq(&rig));
+
+    let logged = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
+    assert!(logged.contains("/api/windlass/v1/topics/named/messages"), "requests are logged at debug:\n{logged}");
+    assert!(logged.contains("credential made"));
+    secrets.extend([token, lease, made["secret"].as_str().expect("a secret").to_owned()]);
+    let base64 = ["Qk9EWVRFWFQ", "IkJPRFlURVhU", "dTpGT1JHRURUT0tFTg"];
+    let texts = ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE"].into_iter().chain(base64);
+    for hidden in texts.chain(secrets.iter().map(String::as_str)) {
+        let line = logged.lines().find(|line| line.contains(hidden));
+        assert!(line.is_none(), "{hidden} was logged: {line:?}");
+    }
+}
+
+/// Each of these answers the secrets that it met.
+fn speak_cloudflare(rig: &Rig, token: &str, id: &str) -> Vec<String> {
     let queue = |rest: &str, body| {
-        let ask = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}{rest}")).token(&token);
+        let ask = rig.ask("POST", &format!("/client/v4/accounts/default/queues/{id}{rest}")).token(token);
         ask.json(&body).send().expect(200)
     };
     queue("/messages", json!({"body": "BODYTEXT"}));
@@ -62,7 +83,11 @@ fn bodies_and_secrets_reach_no_log_line() {
     queue("/messages/ack", json!({"acks": [{"lease_id": lease_id}]}));
     queue("/messages/purge", json!({"refs": []}));
     queue("/purge", json!({"delete_messages_permanently": true}));
-    let sequin = |method: &str, path: &str| rig.ask(method, path).token(&token);
+    vec![lease_id]
+}
+
+fn speak_sequin(rig: &Rig, token: &str) -> Vec<String> {
+    let sequin = |method: &str, path: &str| rig.ask(method, path).token(token);
     sequin("POST", "/v1/streams").json(&json!({"name": "s"})).send().expect(200);
     sequin("POST", "/v1/http-consumers").json(&json!({"stream_id": "s", "name": "c"})).send().expect(200);
     let messages = json!({"messages": [{"key": "k", "data": "BODYTEXT"}]});
@@ -73,16 +98,16 @@ fn bodies_and_secrets_reach_no_log_line() {
     sequin("POST", "/v1/http-consumers/c/nack").json(&json!({"ack_tokens": [ack_token]})).send();
     // The password is FORGEDTOKEN.
     rig.ask("GET", "/v1/streams").header("authorization", "Basic dTpGT1JHRURUT0tFTg==").send().expect(401);
+    vec![ack_token]
+}
 
-    let logged = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
-    assert!(logged.contains("/api/windlass/v1/topics/named/messages"), "requests are logged at debug:\n{logged}");
-    assert!(logged.contains("credential made"));
-    let secret = made["secret"].as_str().expect("a secret").to_owned();
-    let base64 = ["Qk9EWVRFWFQ", "IkJPRFlURVhU", "dTpGT1JHRURUT0tFTg"];
-    let secrets = [&token, &lease, &lease_id, &secret, &ack_token];
-    let texts = ["BODYTEXT", "FORGEDTOKEN", "PROPERTYVALUE"].into_iter().chain(base64);
-    for hidden in texts.chain(secrets.into_iter().map(String::as_str)) {
-        let line = logged.lines().find(|line| line.contains(hidden));
-        assert!(line.is_none(), "{hidden} was logged: {line:?}");
-    }
+fn speak_jcq(rig: &Rig) -> Vec<String> {
+    let key = Key::made(rig, "default", Permissions::ALL, "*");
+    let message = json!({"body": "BODYTEXT", "properties": {"p": "PROPERTYVALUE"}});
+    let send = json!({"topic": "named", "type": "NORMAL", "messages": [message]});
+    key.post(rig, "/v2/messages", &send).send().expect(200);
+    rig.ask("POST", "/v2/messages").header("accessKey", "FORGEDTOKEN").json(&send).send().expect(403);
+    let query = [("topic", "named"), ("consumerGroupId", "group-01")];
+    let pulled = key.get(rig, "/v2/messages", &query).send().expect(200);
+    vec![key.secret().to_owned(), pulled["result"]["ackIndex"].as_str().expect("an index").to_owned()]
 }

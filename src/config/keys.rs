@@ -62,6 +62,10 @@ keys! {
     bytes checkpoint.log_bytes;
     value checkpoint.interval;
     value cloudflare.json_body;
+    value jcq.clock_window;
+    value jcq.retention;
+    value jcq.retry_delays;
+    value jcq.dead_letters_max;
     value logging.level;
     value logging.format;
 }

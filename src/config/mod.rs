@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::engine::Limits;
 
 pub use load::{ConfigError, Flags, Loaded, load};
-pub use setting::{JsonBody, LeasePromise, LogFormat, LogLevel};
+pub use setting::{JsonBody, LeasePromise, LogFormat, LogLevel, Spans};
 
 /// Everything that may be configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// The Cloudflare dialect.
     pub cloudflare: Cloudflare,
+    /// The JCQ dialect.
+    pub jcq: Jcq,
     /// What is logged, and how.
     pub logging: Logging,
 }
@@ -109,6 +111,19 @@ pub struct Cloudflare {
     pub json_body: JsonBody,
 }
 
+/// The JCQ dialect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Jcq {
+    /// How far the time in a signature may lie from the server's.
+    pub clock_window: Duration,
+    /// How long topics made through it keep messages.
+    pub retention: Duration,
+    /// How long a message waits after each failed delivery, for groups made through it.
+    pub retry_delays: Spans,
+    /// Dead letters of a group from which on its pulls are suspended.
+    pub dead_letters_max: usize,
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logging {
@@ -118,6 +133,8 @@ pub struct Logging {
     pub format: LogFormat,
 }
 
+/// RocketMQ's table of waits.
+const JCQ_RETRY_SECS: [u64; 16] = [10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
 const MIB: u64 = 1 << 20;
 
 impl Default for Config {
@@ -138,6 +155,12 @@ impl Default for Config {
             durability: Durability { lease: LeasePromise::Written },
             checkpoint: Checkpoint { log_bytes: 64 * MIB, interval: Duration::from_secs(5) },
             cloudflare: Cloudflare { json_body: JsonBody::Base64 },
+            jcq: Jcq {
+                clock_window: Duration::from_secs(15 * 60),
+                retention: Duration::from_secs(3 * 86_400),
+                retry_delays: Spans(JCQ_RETRY_SECS.map(Duration::from_secs).to_vec()),
+                dead_letters_max: 10_000,
+            },
             logging: Logging { level: LogLevel::Info, format: LogFormat::Text },
         }
     }

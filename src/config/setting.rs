@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::bounds;
+
 /// What a bad value should have been, in words.
 pub type Rule = &'static str;
 
@@ -145,6 +147,25 @@ impl Setting for Duration {
             _ if !millis.is_multiple_of(1_000) => format!("{millis} ms"),
             _ => format!("{} s", millis / 1_000),
         }
+    }
+}
+
+/// A list of spans, never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spans(pub Vec<Duration>);
+
+const SPANS_RULE: Rule = "1 to 64 times with commas between them, such as \"10 s, 30 s, 1 min\", none over 14 d";
+
+impl Setting for Spans {
+    fn read(text: &str) -> Result<Self, Rule> {
+        let spans = text.split(',').map(|span| Duration::read(span.trim()));
+        let spans = spans.collect::<Result<Vec<_>, _>>().map_err(|_| SPANS_RULE)?;
+        let fits = spans.len() <= bounds::RETRY_TABLE_MAX && spans.iter().all(|span| *span <= bounds::DELAY_MAX);
+        if fits { Ok(Self(spans)) } else { Err(SPANS_RULE) }
+    }
+
+    fn show(&self) -> String {
+        self.0.iter().map(Setting::show).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -10,7 +10,9 @@ use axum::response::Response;
 use tracing::Instrument as _;
 
 use crate::http::edge::EdgeError;
+use crate::http::meters::Speech;
 use crate::http::owner_of;
+use crate::http::request_id;
 use crate::http::state::Front;
 
 /// Names a request in the answer and in the logs.
@@ -20,13 +22,18 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Wraps a request.
 pub async fn around(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let owner = owner_of(request.uri().path());
-    let id = request_id(request.headers()).unwrap_or_else(|| front.next_request_id());
+    let given = match owner.speech {
+        // Its answers promise an id that no other request has.
+        Speech::Jcq => None,
+        Speech::Native | Speech::Cloudflare | Speech::Sequin => given_id(request.headers()),
+    };
+    let id = given.unwrap_or_else(|| front.next_request_id());
     // The query stays out of the log: it may carry keys and properties.
     let span = tracing::debug_span!("request", %id, method = %request.method(), path = request.uri().path());
     let mut response = if is_encoded(request.headers()) {
-        (owner.envelope)(&EdgeError::EncodedBody)
+        request_id::within(id.clone(), async { (owner.envelope)(&EdgeError::EncodedBody) }).await
     } else {
-        next.run(request).instrument(span.clone()).await
+        request_id::within(id.clone(), next.run(request)).instrument(span.clone()).await
     };
     front.meters.answered(owner.speech, response.status());
     tracing::debug!(parent: &span, status = response.status().as_u16(), "answered");
@@ -37,7 +44,7 @@ pub async fn around(State(front): State<Arc<Front>>, request: Request, next: Nex
 }
 
 /// The id a client or proxy gave, if it is fit for a log line.
-fn request_id(headers: &HeaderMap) -> Option<String> {
+fn given_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (!id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.chars().all(fits)).then(|| id.to_owned())

@@ -13,11 +13,13 @@ pub enum Speech {
     Cloudflare,
     /// Sequin.
     Sequin,
+    /// JD Cloud's message queue.
+    Jcq,
 }
 
 impl Speech {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Native, Self::Cloudflare, Self::Sequin];
+    pub const ALL: [Self; 4] = [Self::Native, Self::Cloudflare, Self::Sequin, Self::Jcq];
 
     /// Its name in the metrics.
     pub const fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl Speech {
             Self::Native => "native",
             Self::Cloudflare => "cloudflare",
             Self::Sequin => "sequin",
+            Self::Jcq => "jcq",
         }
     }
 }

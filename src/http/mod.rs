@@ -9,10 +9,12 @@ mod bounded;
 mod call;
 mod cloudflare;
 mod edge;
+mod jcq;
 mod json;
 mod meters;
 mod native;
 mod problem;
+mod request_id;
 mod sequin;
 mod state;
 mod time;
@@ -22,15 +24,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::middleware;
 use axum::response::Response;
 
-use crate::access::Principal;
+use crate::http::call::Authenticate;
 use crate::http::edge::{EdgeError, Envelope};
 use crate::http::meters::Speech;
 
 pub use cloudflare::{ROUTES as CLOUDFLARE_ROUTES, Route as CloudflareRoute};
+pub use jcq::{DATA_ROUTES as JCQ_DATA_ROUTES, ROUTES as JCQ_ROUTES, Route as JcqRoute};
 pub use native::{CredentialView, NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
 pub use sequin::ROUTES as SEQUIN_ROUTES;
 pub use state::{Exposure, Front};
@@ -39,13 +41,26 @@ pub use state::{Exposure, Front};
 struct Owner {
     speech: Speech,
     envelope: Envelope,
-    authenticate: fn(&Front, &HeaderMap) -> Result<Principal, EdgeError>,
+    authenticate: Authenticate,
 }
 
-const NATIVE: Owner = Owner { speech: Speech::Native, envelope: problem::envelope, authenticate: native::authenticate };
-const CLOUDFLARE: Owner =
-    Owner { speech: Speech::Cloudflare, envelope: cloudflare::envelope, authenticate: cloudflare::authenticate };
-const SEQUIN: Owner = Owner { speech: Speech::Sequin, envelope: sequin::envelope, authenticate: sequin::authenticate };
+const NATIVE: Owner = Owner {
+    speech: Speech::Native,
+    envelope: problem::envelope,
+    authenticate: Authenticate::Head(native::authenticate),
+};
+const CLOUDFLARE: Owner = Owner {
+    speech: Speech::Cloudflare,
+    envelope: cloudflare::envelope,
+    authenticate: Authenticate::Head(cloudflare::authenticate),
+};
+const SEQUIN: Owner = Owner {
+    speech: Speech::Sequin,
+    envelope: sequin::envelope,
+    authenticate: Authenticate::Head(sequin::authenticate),
+};
+const JCQ: Owner =
+    Owner { speech: Speech::Jcq, envelope: jcq::envelope, authenticate: Authenticate::Whole(jcq::authenticate) };
 
 /// The dialect that a path belongs to, known or unknown.
 fn owner_of(path: &str) -> &'static Owner {
@@ -54,6 +69,7 @@ fn owner_of(path: &str) -> &'static Owner {
     match () {
         () if under(cloudflare::PREFIX) => &CLOUDFLARE,
         () if sequin => &SEQUIN,
+        () if jcq::PREFIXES.into_iter().any(under) => &JCQ,
         () => &NATIVE,
     }
 }
@@ -64,6 +80,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .merge(native::router())
         .merge(cloudflare::router())
         .merge(sequin::router())
+        .merge(jcq::router())
         .fallback(|state: State<Arc<Front>>, request: Request| refuse(state, request, EdgeError::NoRoute))
         .method_not_allowed_fallback(|state: State<Arc<Front>>, request: Request| {
             refuse(state, request, EdgeError::MethodNotAllowed)
@@ -76,7 +93,7 @@ pub fn router(front: Arc<Front>) -> Router {
 /// which paths there are.
 async fn refuse(State(front): State<Arc<Front>>, request: Request, error: EdgeError) -> Response {
     let owner = owner_of(request.uri().path());
-    match (owner.authenticate)(&front, request.headers()) {
+    match call::prove(&front, request, owner.authenticate).await {
         Ok(_) => (owner.envelope)(&error),
         Err(unknown) => (owner.envelope)(&unknown),
     }

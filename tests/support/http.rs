@@ -158,6 +158,14 @@ impl Ask {
         self
     }
 
+    /// The same with a part of its head replaced.
+    #[must_use]
+    pub fn replaced(mut self, part: &str, other: &str) -> Self {
+        assert!(self.head.contains(part));
+        self.head = self.head.replace(part, other);
+        self
+    }
+
     #[must_use]
     pub fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
