@@ -85,6 +85,19 @@ fn next_answers_records_with_tokens_and_the_counts_of_that_moment() {
 }
 
 #[test]
+fn a_head_takes_nothing() {
+    let stream = stream(json!({}));
+    stream.publish(&[("a", "1")]);
+    let mut bare = stream.rig.connect();
+    let head = format!("HEAD {NEXT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut bare, head.as_bytes()).expect("a head");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut bare, &mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert_eq!(stream.rig.get(NEXT).expect(200)["data"][0]["deliver_count"], 1);
+}
+
+#[test]
 fn acked_records_stay_away_and_nacked_ones_come_back_at_once() {
     let stream = stream(json!({}));
     stream.publish(&[("a", "1"), ("b", "2"), ("c", "3")]);
