@@ -10,7 +10,7 @@ mod support;
 
 use jcq::{Key, expect_error, result};
 use serde_json::{Value, json};
-use support::{Reply, Rig, single_permissions};
+use support::{Ask, Reply, Rig, single_permissions};
 use windlass::access::Right;
 use windlass::http::JCQ_ROUTES;
 use windlass::model::{Permission, Permissions};
@@ -77,6 +77,20 @@ fn body_of(target: &Target) -> String {
         (_, _) => Value::Null,
     };
     if body.is_null() { String::new() } else { body.to_string() }
+}
+
+#[test]
+fn a_signature_is_good_for_its_secret_path_query_and_body_only() {
+    let (rig, key, _) = rig();
+    let refused = |ask: Ask| expect_error(&ask.send(), 403, "PERMISSION_DENIED");
+    let create = |key: &Key| key.manage(&rig, "POST", "/topics", "", "{\"topicName\":\"abc\",\"type\":\"normal\"}");
+    refused(key.with_secret_of(&Key::made(&rig, "own", Permissions::ALL, "*")).manage(&rig, "GET", "/topics", "", ""));
+    refused(create(&key).body("{\"topicName\":\"abd\",\"type\":\"normal\"}"));
+    refused(create(&key).replaced("/topics ", "/topics/abc/subscriptions "));
+    refused(create(&key).replaced("POST", "PATCH"));
+    refused(create(&key).replaced("x-jdcloud-date: 2026", "x-jdcloud-date: 2025"));
+    refused(key.manage(&rig, "GET", "/topics", "pageSize=10", "").replaced("pageSize=10", "pageSize=20"));
+    result(&create(&key).send());
 }
 
 #[test]

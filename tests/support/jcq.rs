@@ -82,6 +82,11 @@ impl Key {
         Self { id, secret: made.secret.reveal().to_owned() }
     }
 
+    /// The id of this one with the secret of another.
+    pub fn with_secret_of(&self, other: &Self) -> Self {
+        Self { id: self.id.clone(), secret: other.secret.clone() }
+    }
+
     pub fn secret(&self) -> &str {
         &self.secret
     }
