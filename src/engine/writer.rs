@@ -46,7 +46,7 @@ pub(super) const HELD_UP_MS: u64 = 20;
 /// While leases exist, a frame at least this often tells the time, in ms.
 pub(super) const STAMP_MS: u64 = 1000;
 
-/// Something to be done beside the writer; its result comes back as [`JobDone`].
+/// Something to be done beside the writer; its result comes back as [`JobDone`](crate::engine::command::JobDone).
 pub enum Job {
     /// Read a block from the index.
     Load { topic: TopicNo, block: u64 },
