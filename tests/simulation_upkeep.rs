@@ -19,6 +19,7 @@ use machine::Machine;
 use windlass::disk::sim::Fault;
 use windlass::engine::CreateGroupError;
 use windlass::index::{Index, Mood};
+use windlass::log::Step;
 
 fn ready(seed: u64, segment_bytes: u64) -> Machine {
     let mut machine = Machine::new(seed, segment_bytes);
@@ -44,6 +45,29 @@ fn lives_shorter_than_a_checkpoint_interval_still_drop_the_front() {
     }
     let segments = machine.segments();
     assert!(segments.len() <= 16, "{} segments after 60 lives that left nothing", segments.len());
+}
+
+/// Nothing in the front is needed; but an index that does not know what was in it would be of no use after a crash.
+#[test]
+fn the_front_waits_for_a_checkpoint_that_covers_it() {
+    let mut machine = ready(12, 64 << 10);
+    let_pass(&mut machine);
+    for _ in 0..300 {
+        publish(&mut machine, 4_000).unwrap();
+        let pulled = pull(&mut machine, 10);
+        ack(&mut machine, pulled);
+        machine.advance(100);
+        machine.turn().unwrap();
+        // The checkpoint that waits is not run.
+        while machine.rig.as_mut().unwrap().run_scan() {
+            machine.turn().unwrap();
+        }
+        while !matches!(machine.keep().unwrap(), Step::Idle | Step::NoSpace) {}
+    }
+    machine.kill();
+    machine.start().unwrap();
+    assert_eq!(machine.engine().index_lost(), None);
+    assert_eq!(counts(&mut machine, "g").ready, 0);
 }
 
 /// While the index is built again, whatever is due has to wait for it: without turning.
