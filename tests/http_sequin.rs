@@ -161,6 +161,19 @@ fn a_wait_ends_when_the_batch_is_full_and_not_before() {
 }
 
 #[test]
+fn a_stream_renamed_during_a_wait_loses_nothing() {
+    let stream = stream(json!({}));
+    let waiting = stream.rig.ask("GET", &format!("{NEXT}?wait_for=20000&auto_ack=true")).begin();
+    until_waiting(&stream.rig, 1);
+    let queue = format!("/client/v4/accounts/any/queues/{}", stream.id.replace('-', ""));
+    stream.rig.patch(&queue, &json!({"queue_name": "renamed"})).expect(200);
+    let messages = json!({"messages": [{"key": "k", "data": "v"}]});
+    stream.rig.post("/api/streams/renamed/messages", &messages).expect(200);
+    let answer = waiting.reply().expect(200);
+    assert_eq!((&answer["data"][0]["record"]["data"], info(&answer)), (&json!("v"), (0, 0)));
+}
+
+#[test]
 fn a_nack_and_a_lapse_wake_a_wait() {
     let stream = stream(json!({"ack_wait_ms": 5_000}));
     stream.publish(&[("a", "1")]);
