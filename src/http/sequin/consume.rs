@@ -302,7 +302,7 @@ async fn settle(call: &SequinCall, request: SettleIn, action: &SettleAction) -> 
     let names = [request.ack_tokens, request.ack_ids].into_iter().flatten().flat_map(|list| list.0);
     let leases = names.map(|name| match uuid::Uuid::try_parse(&name) {
         Ok(id) => Ok(LeaseRef::Handle(id.as_u128())),
-        Err(_) if speaks_tokens => Ok(LeaseRef::Token(name)),
+        Err(_) if call.era == Era::Records => Ok(LeaseRef::Token(name)),
         Err(_) => Err(Fault::no_ack_ids()),
     });
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
