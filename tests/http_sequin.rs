@@ -213,6 +213,27 @@ fn a_stream_keeps_the_latest_message_of_a_key_and_one_of_a_key_in_flight() {
 }
 
 #[test]
+fn what_waits_for_its_key_or_for_the_cap_is_pending() {
+    let stream = stream(json!({"max_ack_pending": 2}));
+    stream.publish(&[("a", "1")]);
+    let taken = stream.rig.get(NEXT).expect(200);
+    stream.publish(&[("a", "2")]);
+    let answer = stream.rig.get(NEXT).expect(200);
+    assert_eq!((data(&answer).len(), info(&answer)), (0, (1, 1)), "its key is in flight");
+    stream.publish(&[("b", "1"), ("c", "1")]);
+    let answer = stream.rig.get(&format!("{NEXT}?batch_size=9")).expect(200);
+    assert_eq!((data(&answer).len(), info(&answer)), (1, (2, 2)), "the cap is reached");
+    // What waits for its time does not count.
+    nack_later(&stream.rig, &json!([taken["data"][0]["ack_token"]]));
+    let answer = stream.rig.get(&format!("{NEXT}?batch_size=9")).expect(200);
+    assert_eq!((data(&answer).len(), info(&answer)), (1, (1, 2)));
+}
+
+fn nack_later(rig: &Rig, tokens: &Value) {
+    rig.post("/v1/http-consumers/c/nack", &json!({"ack_tokens": tokens, "delay_ms": 1_000})).expect(204);
+}
+
+#[test]
 fn caps_of_deliveries_and_of_records_in_flight_hold() {
     let stream = stream(json!({"max_ack_pending": 2, "max_deliver": 2}));
     stream.publish(&[("a", "1"), ("b", "2"), ("c", "3")]);
