@@ -244,7 +244,9 @@ impl SequinCall {
     /// The consumer of the path, and where the engine finds it.
     fn consumer(&self) -> Result<(&Group, TopicRef, GroupRef), Fault> {
         let group = self.consumer.as_ref().ok_or_else(|| Fault::internal("a route without a consumer"))?;
-        Ok((group, TopicRef::Name(group.topic.clone()), GroupRef::Id(group.id)))
+        let topic = self.stream.as_ref().map(|stream| TopicRef::Id(stream.id));
+        let topic = topic.unwrap_or_else(|| TopicRef::Name(group.topic.clone()));
+        Ok((group, topic, GroupRef::Id(group.id)))
     }
 
     /// Reads the body as JSON, whatever its content type says and whatever the method; no body counts as `{}`.
