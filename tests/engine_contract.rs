@@ -69,6 +69,7 @@ macro_rules! suite {
             }
             rules! { pull:
                 a_pull_takes_the_oldest_up_to_its_batch,
+                a_pull_and_a_peek_end_when_an_answer_has_bytes_enough,
                 a_pull_tells_lease_attempt_and_counts,
                 groups_read_a_topic_each_for_itself,
                 a_pull_from_no_topic_or_group_is_refused,

@@ -138,7 +138,7 @@ impl Writer {
         if let Some(block) = selection.needs {
             return Tried::Needs(block);
         }
-        if selection.more || selection.picks.len() < need {
+        if selection.more || !selection.suffices(need) {
             let more = selection.more && selection.picks.is_empty();
             if selection.picks.is_empty() {
                 self.pass(group, &selection);
@@ -146,7 +146,7 @@ impl Writer {
             if more {
                 return Tried::More;
             }
-            if selection.picks.len() < need {
+            if !selection.suffices(need) {
                 return Tried::Nothing;
             }
         }

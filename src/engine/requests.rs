@@ -216,7 +216,7 @@ impl LocalEngine {
         }
         /// Pages that one peek reads at most.
         const PAGES_MAX: usize = 32;
-        let mut messages = Vec::new();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
         let (mut from, mut tail) = (Some(request.from.get()), Offset::ZERO);
         for _ in 0..PAGES_MAX {
             let Some(at) = from else { break };
@@ -229,15 +229,16 @@ impl LocalEngine {
             let page = self.page(work).await?;
             tail = Offset::new(page.tail);
             let (shared, wanted) = (self.shared.clone(), request.clone());
-            let left = request.limit - messages.len();
+            let left = Left { count: request.limit - messages.len(), bytes: bounds::PULL_BYTES_MAX - bytes };
             let read = shared.reads.run({
                 let shared = shared.clone();
                 move || read_page(&shared, page, &wanted, left)
             });
             let (found, next) = read.await.map_err(PeekError::Unreadable)??;
+            bytes += found.iter().map(|one: &PeekedMessage| one.message.body.len() as u64).sum::<u64>();
             messages.extend(found);
             from = next;
-            if messages.len() >= request.limit {
+            if messages.len() >= request.limit || bytes >= bounds::PULL_BYTES_MAX {
                 break;
             }
         }
@@ -310,21 +311,28 @@ fn deliver(shared: &Shared, taken: Taken) -> Result<Pulled, PullError> {
     Ok(Pulled { deliveries, counts: taken.counts })
 }
 
-/// The messages of a page that a peek wants, at most `left`, and where to go on.
+/// What a peek may still answer.
+struct Left {
+    count: usize,
+    /// Of bodies: with this many it takes no further message.
+    bytes: u64,
+}
+
+/// The messages of a page that a peek wants, as far as there is room for them, and where to go on.
 fn read_page(
     shared: &Shared,
     page: Looked,
     wanted: &Peek,
-    left: usize,
+    left: Left,
 ) -> Result<(Vec<PeekedMessage>, Option<u64>), PeekError> {
     let filter = &wanted.filter;
     let (tag, key) = (
         filter.tag.as_ref().map(|tag| digest::of_tag(tag.as_str())),
         filter.key.as_ref().map(|key| digest::of_key(key.as_str())),
     );
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for looked in page.rows {
-        if found.len() >= left {
+        if found.len() >= left.count || bytes >= left.bytes {
             return Ok((found, Some(looked.offset)));
         }
         let row = &looked.row;
@@ -347,6 +355,7 @@ fn read_page(
             continue;
         }
         let message = Message { head, body: record.body };
+        bytes += message.body.len() as u64;
         found.push(PeekedMessage { message, state: looked.state, attempts: Attempt::new(looked.attempts) });
     }
     Ok((found, page.next))

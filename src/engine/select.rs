@@ -10,7 +10,7 @@ use crate::engine::line::Kind;
 use crate::engine::rows::{BLOCK_ROWS, Found, Row, block_of};
 use crate::engine::state::State;
 use crate::engine::topic_state::TopicState;
-use crate::model::Ordering;
+use crate::model::{Ordering, bounds};
 
 /// Messages that one choice looks at, at most, before it says how far it came.
 pub const SCAN_MAX: usize = 8 * BLOCK_ROWS as usize;
@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
 #[derive(Debug, Default)]
 pub struct Selection {
     pub picks: Vec<(u64, Row)>,
+    /// Of the bodies of these.
+    bytes: u64,
     /// Passed over because a message of the same key comes first.
     pub withheld: Vec<u64>,
     /// Pending, never delivered, and not wanted by this pull.
@@ -40,6 +42,18 @@ pub struct Selection {
     pub needs: Option<u64>,
     /// The choice is short because it looked at enough; the next one goes on from `progress`.
     pub more: bool,
+}
+
+impl Selection {
+    /// Whether it is so many messages, or as many as fit one answer.
+    pub fn suffices(&self, need: usize) -> bool {
+        self.picks.len() >= need || self.bytes >= bounds::PULL_BYTES_MAX
+    }
+
+    fn pick(&mut self, offset: u64, row: &Row) {
+        self.bytes += u64::from(row.body_bytes);
+        self.picks.push((offset, row.clone()));
+    }
 }
 
 /// Chooses for a group at log-clock time `state.now`.
@@ -103,7 +117,7 @@ enum Verdict {
 
 impl Choice<'_> {
     fn full(&self) -> bool {
-        self.out.picks.len() >= self.wanted.batch_max
+        self.out.suffices(self.wanted.batch_max)
     }
 
     /// As many were passed as one choice may pass.
@@ -128,7 +142,7 @@ impl Choice<'_> {
             if self.per_key() && !self.group.is_next_of_key(offset, pending.row.key) {
                 continue;
             }
-            self.out.picks.push((offset, pending.row.clone()));
+            self.out.pick(offset, &pending.row);
         }
     }
 
@@ -146,7 +160,7 @@ impl Choice<'_> {
             if waits || !wants(self.wanted.returned, &pending.row) {
                 return;
             }
-            self.out.picks.push((offset, pending.row.clone()));
+            self.out.pick(offset, &pending.row);
         }
         self.rest(matured_to);
     }
@@ -177,7 +191,7 @@ impl Choice<'_> {
         for offset in offsets {
             let Some(pending) = self.group.pending(offset) else { continue };
             match self.judge(&pending.row) {
-                Verdict::Take => self.out.picks.push((offset, pending.row.clone())),
+                Verdict::Take => self.out.pick(offset, &pending.row),
                 Verdict::Drop if self.passed_enough() => return Next::Stop,
                 Verdict::Drop => self.out.dropped.push(offset),
                 Verdict::Withhold => {}
@@ -248,7 +262,7 @@ impl Choice<'_> {
             return Next::Stop;
         }
         match self.judge(row) {
-            Verdict::Take => self.out.picks.push((offset, row.clone())),
+            Verdict::Take => self.out.pick(offset, row),
             Verdict::Drop => {}
             Verdict::Withhold => self.out.withheld.push(offset),
             Verdict::Stop => return Next::Stop,

@@ -32,6 +32,8 @@ pub mod bounds {
     pub const PUBLISH_BATCH_MAX: usize = 10_000;
     /// Most messages in one pull, one settle or one page of a peek.
     pub const PULL_BATCH_MAX: usize = 1_000;
+    /// A pull or a page of a peek that has this many bytes of bodies takes no further message. It always takes one.
+    pub const PULL_BYTES_MAX: u64 = 16 << 20;
     /// Most leases settled in one request.
     pub const SETTLE_BATCH_MAX: usize = 10_000;
     /// Most properties of a message, and annotations of a topic or group.

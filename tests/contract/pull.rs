@@ -15,6 +15,33 @@ pub async fn a_pull_takes_the_oldest_up_to_its_batch<F: Fixture>() {
     assert_eq!(bodies(&bench.take("t", "g", 2).await), NOTHING);
 }
 
+pub async fn a_pull_and_a_peek_end_when_an_answer_has_bytes_enough<F: Fixture>() {
+    let mut bench = Bench::<F>::ready().await;
+    // Bodies of 2 MiB, and one more than an answer takes.
+    let size = 2 << 20;
+    let fit = usize::try_from(bounds::PULL_BYTES_MAX).unwrap() / size;
+    let body = Body::from(vec![7; size]);
+    for _ in 0..=fit {
+        bench.send("t", NewMessage { body: body.clone(), ..NewMessage::default() }).await;
+    }
+    let peek = Peek {
+        account: account(),
+        topic: topic("t"),
+        group: None,
+        from: Offset::ZERO,
+        limit: 100,
+        filter: PeekFilter::default(),
+    };
+    let peeked = bench.engine().await.peek(peek.clone()).await.unwrap();
+    assert_eq!((peeked.messages.len(), peeked.next), (fit, Some(Offset::new(fit as u64))));
+    let rest = bench.engine().await.peek(Peek { from: peeked.next.unwrap(), ..peek }).await.unwrap();
+    assert_eq!((rest.messages.len(), rest.next), (1, None));
+    // A batch that is full of bytes is full.
+    let full = bench.pull(Pull { wait: Wait::Full(secs(60)), ..pull("t", "g", 100) }).await.unwrap();
+    assert_eq!(full.deliveries.len(), fit);
+    assert_eq!(bench.take("t", "g", 100).await.len(), 1);
+}
+
 pub async fn a_pull_tells_lease_attempt_and_counts<F: Fixture>() {
     let mut bench = Bench::<F>::ready_with(|_| {}, |group| group.lease = secs(7)).await;
     bench.publish("t", &["aa", "b", "c"]).await;

@@ -39,9 +39,23 @@ impl Waiter {
 /// What a pull would do now.
 struct Plan {
     take: Vec<Offset>,
+    /// Of the bodies of these.
+    bytes: u64,
     /// Unwanted messages: settled for the group when the plan is carried out.
     pass: Vec<Offset>,
     cursor: Offset,
+}
+
+impl Plan {
+    /// Whether it is so many messages, or as many as fit one answer.
+    fn suffices(&self, need: usize) -> bool {
+        self.take.len() >= need || self.bytes >= bounds::PULL_BYTES_MAX
+    }
+
+    fn pick(&mut self, offset: Offset, kept: &Kept) {
+        self.bytes += kept.message.body.len() as u64;
+        self.take.push(offset);
+    }
 }
 
 impl World {
@@ -57,7 +71,7 @@ impl World {
             Wait::Any(wait) => (wait, false),
             Wait::Full(wait) => (wait, true),
         };
-        if !wait.is_zero() && is_full_only && self.plan(t, g, &pull).take.len() < pull.batch_max {
+        if !wait.is_zero() && is_full_only && !self.plan(t, g, &pull).suffices(pull.batch_max) {
             return self.wait(t, g, pull, wait);
         }
         let pulled = self.take(t, g, &pull);
@@ -121,7 +135,7 @@ impl World {
         let is_full_only = matches!(waiter.pull.wait, Wait::Full(_));
         let enough = if is_full_only { waiter.pull.batch_max } else { 1 };
         let plan = self.plan(t, g, &waiter.pull);
-        if plan.take.len() >= enough {
+        if plan.suffices(enough) {
             self.answer(t, g, place);
             return true;
         }
@@ -245,19 +259,19 @@ struct View<'a> {
 
 impl View<'_> {
     fn plan(&self, pull: &Pull, returned_max: usize) -> Plan {
-        let mut plan = Plan { take: Vec::new(), pass: Vec::new(), cursor: self.topic.cursor(self.g) };
+        let mut plan = Plan { take: Vec::new(), bytes: 0, pass: Vec::new(), cursor: self.topic.cursor(self.g) };
         let is_strict = self.topic.topic.settings.ordering == Ordering::Strict;
         if is_strict && self.group.pending.values().any(Pending::is_leased) {
             return plan;
         }
         for (offset, pending) in self.group.pending.iter().filter(|(_, pending)| !pending.is_leased()) {
-            if plan.take.len() == pull.batch_max {
+            if plan.suffices(pull.batch_max) {
                 return plan;
             }
             let tag = self.topic.messages[offset].message.head.tag.as_ref();
             let is_wanted = pull.filter.as_ref().is_none_or(|filter| filter.wants(tag));
             if pending.is_ready(self.now) && is_wanted && !self.is_withheld(*offset, &plan) {
-                plan.take.push(*offset);
+                plan.pick(*offset, &self.topic.messages[offset]);
             } else if is_strict {
                 // A returned message that cannot go blocks all behind it.
                 return plan;
@@ -281,13 +295,13 @@ impl View<'_> {
         let returned = plan.take.len();
         let mut withheld = 0;
         for (offset, kept) in due.into_iter().chain(fresh) {
-            if plan.take.len() == pull.batch_max || plan.take.len() - returned == room {
+            if plan.suffices(pull.batch_max) || plan.take.len() - returned == room {
                 return;
             }
             if !filter.wants(kept.message.head.tag.as_ref()) {
                 plan.pass.push(*offset);
             } else if !self.is_withheld(*offset, plan) {
-                plan.take.push(*offset);
+                plan.pick(*offset, kept);
             } else if withheld == withheld_max {
                 return;
             } else {
@@ -297,7 +311,7 @@ impl View<'_> {
                 plan.cursor = plan.cursor.max(offset.plus(1));
             }
         }
-        if plan.take.len() < pull.batch_max && plan.take.len() - returned < room {
+        if !plan.suffices(pull.batch_max) && plan.take.len() - returned < room {
             plan.cursor = self.topic.tail;
         }
     }

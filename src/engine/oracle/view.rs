@@ -81,8 +81,9 @@ impl World {
         }
         let topic = &self.topics[t];
         let mut peeked = Peeked { tail: topic.tail, ..Peeked::default() };
+        let mut bytes = 0;
         for (offset, kept) in topic.messages.range(request.from..) {
-            if peeked.messages.len() == request.limit {
+            if peeked.messages.len() == request.limit || bytes >= bounds::PULL_BYTES_MAX {
                 peeked.next = Some(*offset);
                 break;
             }
@@ -90,6 +91,7 @@ impl World {
             if is_asked_for(&request.filter, kept, state) {
                 let pending = group.and_then(|g| topic.groups[g].pending.get(offset));
                 let attempts = pending.map_or(Attempt::NONE, |pending| pending.attempt);
+                bytes += kept.message.body.len() as u64;
                 peeked.messages.push(PeekedMessage { message: kept.message.clone(), state, attempts });
             }
         }
