@@ -14,7 +14,7 @@ use crate::engine::command::{Command, Sealed};
 use crate::engine::local::LocalEngine;
 use crate::engine::{CreateTopic, Engine as _, IndexPlace, Limits, Publish, Source, WriterOptions};
 use crate::index::{Index, IndexError, ModelIndex};
-use crate::log::Options;
+use crate::log::{Options, Place, check};
 use crate::model::{AccountName, NewMessage, TopicName, TopicRef, TopicSettings};
 
 struct NoPlace;
@@ -143,6 +143,11 @@ fn cut_everywhere(on: fn(&SimDisk) -> Box<dyn Disk>) {
             let made = back_up(&*on(&fork), &clock, &sealed);
             hit = !fork.has_power();
             let after = fork.crash(seed);
+            if after.exists(Path::new("/b/FORMAT")).unwrap() {
+                // A start would take it for a data directory: then it holds everything.
+                let held = check(&after, Path::new("/b"), Place::Original, None, &mut |_| {}).unwrap();
+                assert_eq!((held.last, &held.damage), (sealed.last, &None), "cut at operation {cut}, seed {seed}");
+            }
             match proves(&after) {
                 Ok(()) => whole += 1,
                 Err(VerifyError::NoBackup(_)) => {

@@ -71,11 +71,13 @@ pub(super) fn make(origin: &Origin<'_>, request: &Backup, sealed: &Sealed) -> Re
     }
     let mut making = Making { disk, dir, progress: &request.progress, files: Vec::new(), linked: 0 };
     making.carry_segments(origin.log, sealed)?;
-    making.put("FORMAT", format_text().as_bytes())?;
     making.put("secret.key", origin.secret)?;
     for synced in [dir.join("log").as_path(), dir, parent_of(dir)] {
         disk.sync_dir(synced).map_err(io_error("sync", synced))?;
     }
+    // Where it is, all of the log is: no start takes half a backup for a data directory.
+    making.put("FORMAT", format_text().as_bytes())?;
+    disk.sync_dir(dir).map_err(io_error("sync", dir))?;
     making.finish(origin.clock.wall(), sealed.last, origin.clock.random() as u64)
 }
 
