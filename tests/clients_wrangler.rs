@@ -7,10 +7,10 @@
 #[path = "process/mod.rs"]
 mod process;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use process::Process;
+use process::script::installed;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,12 +33,6 @@ struct Said {
     text: String,
 }
 
-fn wrangler() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/node_modules/wrangler/bin/wrangler.js");
-    assert!(path.exists(), "{} is not there: run tests/clients/install first, or ./test, which does", path.display());
-    path
-}
-
 impl Rig {
     fn open() -> Self {
         let home = tempfile::tempdir().expect("a directory");
@@ -58,7 +52,11 @@ impl Rig {
     fn run(&self, command: &str) -> Said {
         let home = self.home.path();
         let mut process = Command::new("node");
-        process.arg(wrangler()).args(command.split(' ')).current_dir(home).env_clear();
+        process
+            .arg(installed("node_modules/wrangler/bin/wrangler.js"))
+            .args(command.split(' '))
+            .current_dir(home)
+            .env_clear();
         process.env("PATH", std::env::var_os("PATH").expect("a path")).env("HOME", home).env("XDG_CONFIG_HOME", home);
         process.env("WRANGLER_CACHE_DIR", home.join("cache")).env("WRANGLER_SEND_METRICS", "false").env("CI", "true");
         process.env("NO_COLOR", "1").env("no_proxy", "*").env("CLOUDFLARE_API_TOKEN", &self.token);

@@ -407,3 +407,19 @@ fn consumers_are_listed_in_pages_too() {
     let path = format!("{QUEUES}/{}/consumers", none["queue_id"].as_str().expect("an id"));
     assert_eq!(queue.rig.get(&path).expect(200)["result"], json!([]));
 }
+
+#[test]
+fn replacing_a_consumer_leaves_what_other_dialects_noted_with_it() {
+    let queue = queue();
+    let noted = json!({"filter_key_pattern": "a.>", "metadata": {"team": "x"}});
+    queue.rig.patch("/v1/http-consumers/http-pull", &noted).expect(200);
+    let path = format!("/consumers/{}", queue.consumer);
+    for (settings, batch_size) in [(json!({"batch_size": 7}), 7), (json!({}), 10)] {
+        let replaced = queue.ok("PUT", &path, &json!({"type": "http_pull", "settings": settings}));
+        assert_eq!(replaced["settings"]["batch_size"], batch_size);
+        let seen = queue.rig.get("/v1/http-consumers/http-pull").expect(200);
+        assert_eq!(seen["metadata"], noted["metadata"]);
+        let seen = queue.rig.get("/api/streams/n/consumers/http-pull").expect(200);
+        assert_eq!(seen["filter_key_pattern"], noted["filter_key_pattern"]);
+    }
+}

@@ -236,6 +236,8 @@ fn failures() {
     fault(&queue.rig.ask("PATCH", QUEUES).send(), 405, error(7001, "Method not available for that URI"));
     let message = "Could not route to /queues, perhaps your object identifier is invalid?";
     fault(&queue.rig.get(&format!("{QUEUES}/short")), 404, error(7003, message));
+    let message = "page must be a whole number from 1 to 9007199254740992";
+    fault(&queue.rig.get(&format!("{QUEUES}?page=9007199254740993")), 400, error(10026, message));
     let token = queue.rig.token("shop", windlass::model::Permissions::ALL, "*");
     let message = "Missing X-Auth-Key, X-Auth-Email or Authorization headers";
     fault(&queue.rig.get(QUEUES), 400, error(9106, message));

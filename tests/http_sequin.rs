@@ -161,6 +161,19 @@ fn a_wait_ends_when_the_batch_is_full_and_not_before() {
 }
 
 #[test]
+fn a_stream_renamed_during_a_wait_loses_nothing() {
+    let stream = stream(json!({}));
+    let waiting = stream.rig.ask("GET", &format!("{NEXT}?wait_for=20000&auto_ack=true")).begin();
+    until_waiting(&stream.rig, 1);
+    let queue = format!("/client/v4/accounts/any/queues/{}", stream.id.replace('-', ""));
+    stream.rig.patch(&queue, &json!({"queue_name": "renamed"})).expect(200);
+    let messages = json!({"messages": [{"key": "k", "data": "v"}]});
+    stream.rig.post("/api/streams/renamed/messages", &messages).expect(200);
+    let answer = waiting.reply().expect(200);
+    assert_eq!((&answer["data"][0]["record"]["data"], info(&answer)), (&json!("v"), (0, 0)));
+}
+
+#[test]
 fn a_nack_and_a_lapse_wake_a_wait() {
     let stream = stream(json!({"ack_wait_ms": 5_000}));
     stream.publish(&[("a", "1")]);
@@ -197,6 +210,27 @@ fn a_stream_keeps_the_latest_message_of_a_key_and_one_of_a_key_in_flight() {
     let late = stream.rig.get("/v1/http-consumers/late/next?batch_size=10").expect(200);
     let seen: Vec<_> = data(&late).iter().map(|one| one["record"]["data"].clone()).collect();
     assert_eq!(seen, [json!("1"), json!("newer")]);
+}
+
+#[test]
+fn what_waits_for_its_key_or_for_the_cap_is_pending() {
+    let stream = stream(json!({"max_ack_pending": 2}));
+    stream.publish(&[("a", "1")]);
+    let taken = stream.rig.get(NEXT).expect(200);
+    stream.publish(&[("a", "2")]);
+    let answer = stream.rig.get(NEXT).expect(200);
+    assert_eq!((data(&answer).len(), info(&answer)), (0, (1, 1)), "its key is in flight");
+    stream.publish(&[("b", "1"), ("c", "1")]);
+    let answer = stream.rig.get(&format!("{NEXT}?batch_size=9")).expect(200);
+    assert_eq!((data(&answer).len(), info(&answer)), (1, (2, 2)), "the cap is reached");
+    // What waits for its time does not count.
+    nack_later(&stream.rig, &json!([taken["data"][0]["ack_token"]]));
+    let answer = stream.rig.get(&format!("{NEXT}?batch_size=9")).expect(200);
+    assert_eq!((data(&answer).len(), info(&answer)), (1, (1, 2)));
+}
+
+fn nack_later(rig: &Rig, tokens: &Value) {
+    rig.post("/v1/http-consumers/c/nack", &json!({"ack_tokens": tokens, "delay_ms": 1_000})).expect(204);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use support::Rig;
 
 const CONSUMERS: &str = "/api/streams/s/consumers";
+const CONSUMER: &str = "/api/streams/s/consumers/c";
 const RECEIVE: &str = "/api/streams/s/consumers/c/receive";
 const ACK: &str = "/api/streams/s/consumers/c/ack";
 const SINK: &str = "/api/http_pull_consumers/c/receive";
@@ -389,4 +390,19 @@ fn a_wait_that_its_consumer_does_not_outlive_is_told_so() {
     until_waiting(&rig, 1);
     rig.delete(&format!("{CONSUMERS}/c")).expect(200);
     waiting.reply().expect(404);
+}
+
+#[test]
+fn a_list_with_an_id_that_is_none_settles_nothing() {
+    let stream = stream(">");
+    stream.publish(&[("a", "1")]);
+    let taken = stream.rig.get(RECEIVE).expect(200);
+    let id = &taken["data"][0]["ack_id"];
+    for path in ["/api/consumers/c", CONSUMER, "/api/http_pull_consumers/c", "/api/sequin_streams/c"] {
+        for words in ["ack_ids", "ack_tokens"] {
+            stream.refused("POST", &format!("{path}/ack"), &json!({words: [id, "none"]}), 400);
+        }
+    }
+    let shown = stream.rig.get(&format!("{CONSUMER}/messages")).expect(200);
+    assert_eq!(shown["data"][0]["info"]["state"], "delivered");
 }

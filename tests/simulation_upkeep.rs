@@ -12,13 +12,14 @@ mod desk;
 mod machine;
 
 use desk::{
-    ack, ack_in, counts, create_group, create_mortal_group, create_topic, let_pass, let_pass_shortly, publish,
-    publish_batch, pull, seek, try_create_group, try_pull, try_seek,
+    ack, ack_in, counts, create_group, create_mortal_group, create_topic, keep_settled, let_pass, let_pass_shortly,
+    peek_all, publish, publish_batch, pull, seek, topic_counts, try_create_group, try_pull, try_seek,
 };
 use machine::Machine;
 use windlass::disk::sim::Fault;
 use windlass::engine::CreateGroupError;
 use windlass::index::{Index, Mood};
+use windlass::log::Step;
 
 fn ready(seed: u64, segment_bytes: u64) -> Machine {
     let mut machine = Machine::new(seed, segment_bytes);
@@ -44,6 +45,29 @@ fn lives_shorter_than_a_checkpoint_interval_still_drop_the_front() {
     }
     let segments = machine.segments();
     assert!(segments.len() <= 16, "{} segments after 60 lives that left nothing", segments.len());
+}
+
+/// Nothing in the front is needed; but an index that does not know what was in it would be of no use after a crash.
+#[test]
+fn the_front_waits_for_a_checkpoint_that_covers_it() {
+    let mut machine = ready(12, 64 << 10);
+    let_pass(&mut machine);
+    for _ in 0..300 {
+        publish(&mut machine, 4_000).unwrap();
+        let pulled = pull(&mut machine, 10);
+        ack(&mut machine, pulled);
+        machine.advance(100);
+        machine.turn().unwrap();
+        // The checkpoint that waits is not run.
+        while machine.rig.as_mut().unwrap().run_scan() {
+            machine.turn().unwrap();
+        }
+        while !matches!(machine.keep().unwrap(), Step::Idle | Step::NoSpace) {}
+    }
+    machine.kill();
+    machine.start().unwrap();
+    assert_eq!(machine.engine().index_lost(), None);
+    assert_eq!(counts(&mut machine, "g").ready, 0);
 }
 
 /// While the index is built again, whatever is due has to wait for it: without turning.
@@ -244,6 +268,32 @@ fn an_index_in_memory_serves_until_there_is_a_place_for_one() {
     assert_eq!(counts(&mut machine, "g").ready, 10 + 40);
     ack(&mut machine, held);
     assert_eq!(pull(&mut machine, 100).deliveries.len(), 50);
+}
+
+/// Settled messages whose records went with the front are not there, whatever is kept from now on.
+#[test]
+fn a_topic_that_keeps_settled_messages_from_now_on_counts_only_what_is_there() {
+    let mut machine = ready(10, 64 << 10);
+    publish(&mut machine, 100).unwrap();
+    let held = try_pull(&mut machine, "g", 1, 3_600_000).unwrap();
+    assert_eq!(held.deliveries.len(), 1);
+    for _ in 0..300 {
+        publish(&mut machine, 4_000).unwrap();
+        let pulled = pull(&mut machine, 10);
+        ack(&mut machine, pulled);
+        let_pass_shortly(&mut machine);
+    }
+    let_pass(&mut machine);
+    machine.kill();
+    machine.index_mood(Mood::Empty, 1);
+    machine.start().unwrap();
+    keep_settled(&mut machine);
+    let kept = peek_all(&mut machine);
+    assert!(kept < 100, "the front with most of the records was dropped, {kept} are left");
+    assert_eq!(topic_counts(&mut machine).ready, kept);
+    machine.kill();
+    machine.start().unwrap();
+    assert_eq!(topic_counts(&mut machine).ready, kept);
 }
 
 fn ack_ten(machine: &mut Machine) {

@@ -2,6 +2,7 @@
 
 use crate::engine::command::{Command, Reply};
 use crate::engine::decide_move::GONE_BYTES;
+use crate::engine::derived::count_gaps;
 use crate::engine::entry::{
     AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingDisk, Progress, TopicDisk, TopicNo,
 };
@@ -285,7 +286,8 @@ impl Writer {
         let floor = self.settled_floor(no);
         let topic = &self.state.topics[&no];
         let groups = || topic.groups.iter().map(|group| &self.state.groups[group]);
-        let Some(lowest) = groups().map(|group| group.progress.cursor).min() else { return };
+        let Some(lowest) = groups().map(|group| group.progress).min_by_key(|progress| progress.cursor) else { return };
+        let (lowest, lowest_plain) = (lowest.cursor, lowest.plain);
         let plain = self.sums_at(no, floor).unwrap_or_default();
         let mut items = Vec::new();
         for offset in floor..lowest {
@@ -306,6 +308,11 @@ impl Writer {
                 break;
             }
             self.emit(&Entry::Gone { topic: no, items: piece.to_vec(), leased_too: false });
+        }
+        // What is not there at all cannot be said, and need not be: the rows around it tell.
+        if let Some(topic) = self.state.topics.get_mut(&no) {
+            let known = count_gaps(topic, floor..lowest, plain);
+            topic.gone.add(known, lowest_plain);
         }
     }
 

@@ -55,21 +55,13 @@ impl State {
         if !topic.compacts() && !topic.has_gone {
             return;
         }
-        let compacts = topic.compacts();
         topic.gone.clear();
         topic.keys.clear();
         let mut known = topic.head_plain;
         for block in block_of(topic.head)..topic.tail().div_ceil(BLOCK_ROWS) {
             load_block(topic, block, loader);
             let first = block * BLOCK_ROWS;
-            for offset in first.max(topic.head)..(first + BLOCK_ROWS).min(topic.tail()) {
-                let Found::Row(row) = topic.rows.get(offset) else { continue };
-                if row.key != 0 && row.moved_at == 0 && compacts {
-                    topic.keys.insert(row.key, GoneDisk::new(offset, row));
-                }
-                topic.gone.add(known, row.before);
-                known = row.after();
-            }
+            known = count_gaps(topic, first.max(topic.head)..(first + BLOCK_ROWS).min(topic.tail()), known);
             topic.rows.evict(block);
         }
         topic.gone.add(known, topic.plain);
@@ -122,6 +114,21 @@ impl State {
         }
         topic.groups.is_empty() || topic.keeps_settled() || groups().any(|group| offset >= group.progress.cursor)
     }
+}
+
+/// Counts as given up what lies between the rows at these offsets; `known` are the sums before, the answer those
+/// after them. With compaction the newest message of each key is noted on the way.
+pub fn count_gaps(topic: &mut TopicState, offsets: std::ops::Range<u64>, mut known: Sums) -> Sums {
+    let compacts = topic.compacts();
+    for offset in offsets {
+        let Found::Row(row) = topic.rows.get(offset) else { continue };
+        if row.key != 0 && row.moved_at == 0 && compacts {
+            topic.keys.insert(row.key, GoneDisk::new(offset, row));
+        }
+        topic.gone.add(known, row.before);
+        known = row.after();
+    }
+    known
 }
 
 /// The topic's sums below the lowest place that any group may still come to.

@@ -129,12 +129,19 @@ impl Rig {
                 (load(&self.index_shared, topic, block), "load")
             }
             _ => {
-                let (segment, skip) = self.scans.pop_front()?;
-                (scan(&self.reader, segment, skip), "scan")
+                self.run_scan();
+                return Some("scan");
             }
         };
         self.commands.push_back(Command::Done(done));
         Some(name)
+    }
+
+    /// Reads of the front what waits to be read, whatever else waits.
+    pub fn run_scan(&mut self) -> bool {
+        let Some((segment, skip)) = self.scans.pop_front() else { return false };
+        self.commands.push_back(Command::Done(scan(&self.reader, segment, skip)));
+        true
     }
 
     /// One step of the keeper of segments.

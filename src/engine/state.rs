@@ -246,6 +246,8 @@ impl State {
         if let Some(topic) = self.topics.get_mut(&disk.no) {
             self.topic_names.remove(&(topic.disk.account.clone(), topic.disk.name.clone()));
             let Ok(renamed) = TopicState::new(disk.clone()) else { return };
+            // Those that every group had settled are not kept any more, said or not.
+            topic.has_gone |= renamed.keeps_settled() && !topic.keeps_settled();
             topic.name = renamed.name;
             topic.settings = renamed.settings;
             topic.disk = renamed.disk;

@@ -123,6 +123,9 @@ fn without_input(message: &str) -> String {
     let quotes_input = ["invalid type", "invalid value", "invalid length", "unknown variant"];
     if quotes_input.iter().any(|start| message.starts_with(start)) {
         return match message.rsplit_once(", expected ") {
+            // What a type is called inside helps nobody outside.
+            Some((_, expected)) if expected.starts_with("struct ") => "expected an object".to_owned(),
+            Some((_, "i64" | "u64" | "u32")) => "expected a whole number".to_owned(),
             Some((_, expected)) => format!("expected {expected}"),
             None => "not of the expected form".to_owned(),
         };
@@ -154,9 +157,12 @@ mod tests {
     #[test]
     fn a_mistake_is_told_by_place_and_never_quotes_the_value() {
         let error = read::<Shape>(br#"{"list":[1,"a secret, expected or not"]}"#).expect_err("a string is no number");
-        assert_eq!(error, JsonError::Shape { pointer: "/list/1".into(), message: "expected u64".into() });
+        assert_eq!(error, JsonError::Shape { pointer: "/list/1".into(), message: "expected a whole number".into() });
         assert!(matches!(read::<Shape>(b"{\"lost\":1}"), Err(JsonError::Shape { .. })));
         assert!(matches!(read::<Shape>(b" [[1]]"), Err(JsonError::Shape { .. })));
+        let none = JsonError::Shape { pointer: String::new(), message: "expected an object".into() };
+        assert_eq!(read::<Shape>(b"null"), Err(none.clone()));
+        assert_eq!(read::<Shape>(b"5"), Err(none));
         assert!(matches!(read::<Shape>(b"{"), Err(JsonError::Syntax { .. })));
         assert!(matches!(read::<Shape>(b"{} x"), Err(JsonError::Syntax { .. })));
         assert!(matches!(read::<Shape>(b"{\"list\":[-1]}"), Err(JsonError::Shape { .. })));

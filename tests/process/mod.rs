@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod client;
+pub mod script;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use windlass::engine::{
-    Counts, CreateGroup, CreateGroupError, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Position, Publish,
-    PublishError, Pull, Pulled, Seek, SeekReport, Settle, SettleAction, SettleOutcome, Wait,
+    Counts, CreateGroup, CreateGroupError, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Peek, PeekFilter,
+    Position, Publish, PublishError, Pull, Pulled, Seek, SeekReport, Settle, SettleAction, SettleOutcome, Wait,
 };
 use windlass::log::Step;
 use windlass::model::{
-    AccountName, Group, GroupName, GroupRef, GroupSettings, NewMessage, Offset, Published, Start, TopicName, TopicRef,
-    TopicSettings,
+    AccountName, Group, GroupName, GroupRef, GroupSettings, NewMessage, Offset, Published, Retention, Settled, Start,
+    TopicName, TopicPatch, TopicRef, TopicSettings,
 };
 
 use crate::machine::Machine;
@@ -123,6 +123,39 @@ pub fn ack_in(machine: &mut Machine, group: &str, pulled: Pulled) {
 pub fn counts(machine: &mut Machine, group: &str) -> Counts {
     let (engine, group) = (machine.engine(), group_of(group));
     machine.wait(async move { engine.counts(account(), topic(), Some(group)).await }).unwrap().unwrap()
+}
+
+pub fn topic_counts(machine: &mut Machine) -> Counts {
+    let engine = machine.engine();
+    machine.wait(async move { engine.counts(account(), topic(), None).await }).unwrap().unwrap()
+}
+
+/// Has the topic keep settled messages from now on.
+pub fn keep_settled(machine: &mut Machine) {
+    let engine = machine.engine();
+    let retention = Some(Retention { settled: Settled::Keep, ..Retention::default() });
+    let patch = TopicPatch { retention, ..TopicPatch::default() };
+    machine.wait(async move { engine.update_topic(account(), topic(), patch).await }).unwrap().unwrap();
+}
+
+/// How many messages of the topic can be looked at.
+pub fn peek_all(machine: &mut Machine) -> u64 {
+    let (mut from, mut found) = (Some(Offset::new(0)), 0);
+    while let Some(at) = from {
+        let request = Peek {
+            account: account(),
+            topic: topic(),
+            group: None,
+            from: at,
+            limit: 1_000,
+            filter: PeekFilter::default(),
+        };
+        let engine = machine.engine();
+        let peeked = machine.wait(async move { engine.peek(request).await }).unwrap().unwrap();
+        found += peeked.messages.len() as u64;
+        from = peeked.next;
+    }
+    found
 }
 
 fn seek_to(group: &str, to: u64) -> Seek {

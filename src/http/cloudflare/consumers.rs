@@ -206,15 +206,17 @@ pub async fn replace(mut call: Allowed) -> Result<Response, Fault> {
         return Err(Fault::no_object("consumers"));
     }
     let settings = prepare(&call, &topic, request).await?;
-    if old.is_none() {
-        return make(&call, &topic, settings).await;
-    }
+    let Some(old) = old else { return make(&call, &topic, settings).await };
+    // What other dialects noted with the group is not Cloudflare's to replace.
+    let mut annotations = old.settings.annotations;
+    annotations.remove(BATCH_SIZE);
+    annotations.extend(settings.annotations);
     let patch = GroupPatch {
         lease: Some(settings.lease),
         retry: Some(settings.retry),
         attempts_max: Some(settings.attempts_max),
         dead_letter: Some(settings.dead_letter),
-        annotations: Some(settings.annotations),
+        annotations: Some(annotations),
         ..GroupPatch::default()
     };
     let group = call.call.front.engine.update_group(call.account(), call.queue()?, consumer_ref()?, patch).await?;

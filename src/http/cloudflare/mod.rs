@@ -14,15 +14,12 @@ mod subscriptions;
 mod wire;
 
 use std::borrow::Cow;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
 use serde::de::DeserializeOwned;
 
 use crate::access::{Denied, Principal, Right, Target, account_hex, authorise};
@@ -31,8 +28,9 @@ use crate::http::call::Call;
 use crate::http::cloudflare::fault::{Fault, Plane};
 use crate::http::edge::EdgeError;
 use crate::http::json;
+use crate::http::route::{ADMIN, CONSUME, Later, PUBLISH, SEE, add};
 use crate::http::state::Front;
-use crate::model::{AccountName, GroupName, GroupRef, Permission, Topic, TopicId, TopicRef};
+use crate::model::{AccountName, GroupName, GroupRef, Topic, TopicId, TopicRef};
 
 pub use fault::envelope;
 
@@ -43,8 +41,6 @@ const CONSUMER: &str = "http-pull";
 /// Ids on the wire: that many hexadecimal digits.
 const ID_DIGITS: usize = 32;
 
-type Later = Pin<Box<dyn Future<Output = Result<Response, Fault>> + Send>>;
-
 /// One route.
 pub struct Route {
     /// Its method.
@@ -54,13 +50,8 @@ pub struct Route {
     /// What it takes to ask.
     pub right: Right,
     plane: Plane,
-    run: fn(Allowed) -> Later,
+    run: fn(Allowed) -> Later<Result<Response, Fault>>,
 }
-
-const SEE: Right = Right::See;
-const PUBLISH: Right = Right::Do(Permission::Publish);
-const CONSUME: Right = Right::Do(Permission::Consume);
-const ADMIN: Right = Right::Do(Permission::Admin);
 
 macro_rules! routes {
     ($($method:ident $path:literal $right:ident $plane:ident $run:path;)+) => {
@@ -111,9 +102,8 @@ routes! {
 /// The routes of the table.
 pub fn router() -> Router<Arc<Front>> {
     ROUTES.iter().fold(Router::new(), |router, route| {
-        let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
         let handler = move |State(front): State<Arc<Front>>, request: Request| dispatch(route, front, request);
-        router.route(route.path, on(filter, handler))
+        add(router, &route.method, route.path, handler)
     })
 }
 

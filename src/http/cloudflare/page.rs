@@ -8,6 +8,8 @@ use crate::http::whole::Whole;
 
 /// Entries of a page that names no size, and of the largest.
 const PER_PAGE_MAX: u64 = 1_000;
+/// Largest number of a page: above it not every whole number is a float.
+const PAGE_MAX: u64 = 1 << 53;
 
 /// Which page of a list is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct Page {
 impl Page {
     /// Reads `page` and `per_page` of the query.
     pub fn read(call: &Allowed) -> Result<Self, Fault> {
-        let number = read(call, "page", u64::MAX)?.unwrap_or(1);
+        let number = read(call, "page", PAGE_MAX)?.unwrap_or(1);
         let entries = read(call, "per_page", PER_PAGE_MAX)?.unwrap_or(PER_PAGE_MAX);
         Ok(Self { number, entries })
     }

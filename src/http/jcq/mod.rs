@@ -12,8 +12,6 @@ mod permissions;
 mod signature;
 mod wire;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -30,16 +28,14 @@ use crate::http::edge::EdgeError;
 use crate::http::jcq::fault::Fault;
 use crate::http::jcq::manage::ManagementCall;
 use crate::http::jcq::messages::{DataCall, Version};
+use crate::http::route::{ADMIN, CONSUME, Later, SEE, add};
 use crate::http::state::Front;
-use crate::model::Permission;
 
 pub use fault::envelope;
 
 /// Where this dialect's paths begin.
 pub const PREFIXES: [&str; 4] = ["/v2", "/v1/messages", "/v1/ack", MANAGEMENT];
 const MANAGEMENT: &str = "/v1/regions";
-
-type Later = Pin<Box<dyn Future<Output = Result<Response, Fault>> + Send>>;
 
 /// One route of the data plane.
 pub struct DataRoute {
@@ -48,7 +44,7 @@ pub struct DataRoute {
     /// Its path.
     pub path: &'static str,
     version: Version,
-    run: fn(DataCall) -> Later,
+    run: fn(DataCall) -> Later<Result<Response, Fault>>,
 }
 
 /// One route of the management plane.
@@ -59,12 +55,8 @@ pub struct Route {
     pub path: &'static str,
     /// What it takes to ask.
     pub right: Right,
-    run: fn(ManagementCall) -> Later,
+    run: fn(ManagementCall) -> Later<Result<Response, Fault>>,
 }
-
-const SEE: Right = Right::See;
-const CONSUME: Right = Right::Do(Permission::Consume);
-const ADMIN: Right = Right::Do(Permission::Admin);
 
 macro_rules! data_routes {
     ($($method:ident $path:literal $version:ident $run:path;)+) => {
@@ -133,12 +125,10 @@ pub fn router() -> Router<Arc<Front>> {
         |State(front): State<Arc<Front>>, request: Request| async move { answered(manage(front, request).await) };
     let router = Router::new().route("/v1/regions/{*rest}", any(handler));
     DATA_ROUTES.iter().fold(router, |router, route| {
-        let filter = axum::routing::MethodFilter::try_from(route.method.clone());
-        let filter = filter.unwrap_or(axum::routing::MethodFilter::GET);
         let handler = move |State(front): State<Arc<Front>>, request: Request| async move {
             answered(serve(route, front, request).await)
         };
-        router.route(route.path, axum::routing::on(filter, handler))
+        add(router, &route.method, route.path, handler)
     })
 }
 

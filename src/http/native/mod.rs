@@ -21,7 +21,6 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,6 +32,7 @@ use crate::http::json;
 use crate::http::native::routes::{Reach, Run};
 use crate::http::native::wire::bad_name;
 use crate::http::problem::Problem;
+use crate::http::route::add;
 use crate::http::state::Front;
 use crate::model::{GroupName, GroupRef, TopicName, TopicRef};
 
@@ -47,9 +47,8 @@ pub fn authenticate(front: &Front, headers: &HeaderMap) -> Result<Principal, Edg
 /// The routes of the table.
 pub fn router() -> Router<Arc<Front>> {
     ROUTES.iter().fold(Router::new(), |router, route| {
-        let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
         let handler = move |State(front): State<Arc<Front>>, request: Request| dispatch(route, front, request);
-        router.route(route.path, on(filter, handler))
+        add(router, &route.method, route.path, handler)
     })
 }
 

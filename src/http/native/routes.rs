@@ -1,8 +1,6 @@
 //! The table of the native API and of the operators' paths: method, path, right, shapes, handler.
 //! Router, OpenAPI document and the authorisation test are made from it, so they cannot differ.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::http::Method;
@@ -13,8 +11,8 @@ use crate::http::call::Call;
 use crate::http::native::openapi::{Shape, shape};
 use crate::http::native::{backups, consume, credentials, groups, health, metrics, openapi, publish, topics, wire};
 use crate::http::problem::Problem;
+use crate::http::route::{ADMIN, CONSUME, Later, PUBLISH, SEE};
 use crate::http::state::Front;
-use crate::model::Permission;
 
 /// Where the native API begins.
 pub const NATIVE_PREFIX: &str = "/api/windlass/v1";
@@ -24,8 +22,6 @@ macro_rules! v1 {
         concat!("/api/windlass/v1", $path)
     };
 }
-
-type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a route does, and for whom.
 #[derive(Clone, Copy)]
@@ -113,11 +109,6 @@ macro_rules! known {
         Run::Known { right: $right, reach: Reach::$reach, run: |call| Box::pin($handler(call)) }
     };
 }
-
-const SEE: Right = Right::See;
-const PUBLISH: Right = Right::Do(Permission::Publish);
-const CONSUME: Right = Right::Do(Permission::Consume);
-const ADMIN: Right = Right::Do(Permission::Admin);
 
 macro_rules! routes {
     ($($method:ident $path:expr, $id:literal, $summary:literal, query $query:expr, takes $takes:expr,

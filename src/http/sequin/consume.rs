@@ -18,8 +18,8 @@ use crate::http::sequin::wire::{
     SuccessView, TokenView, answer, answer_data,
 };
 use crate::http::sequin::{Era, SequinCall};
+use crate::model::Delivery;
 use crate::model::bounds::{DELAY_MAX, PULL_BATCH_MAX, WAIT_MAX};
-use crate::model::{Delivery, TopicId, TopicRef};
 
 /// Pulls that one request of a consumer with a pattern makes at most; what it passed stays passed.
 const ROUNDS_MAX: usize = 1_000;
@@ -44,6 +44,11 @@ struct Took {
 pub async fn next(mut call: SequinCall) -> Result<Response, Fault> {
     let body: ReceiveIn = call.read().await?;
     let request = read_request(&call, body)?;
+    // Now and not for the answer: by then the messages are taken, and the stream may have another name.
+    if call.stream.is_none() && call.era != Era::Sinks {
+        let (_, topic, _) = call.consumer()?;
+        call.stream = Some(call.call.front.engine.topic(call.account(), topic).await?);
+    }
     let took = match take(&call, &request).await {
         Ok(took) => took,
         Err(PullError::Paused) => {
@@ -55,7 +60,7 @@ pub async fn next(mut call: SequinCall) -> Result<Response, Fault> {
         }
         Err(error) => return Err(error.into()),
     };
-    render(&call, took).await
+    render(&call, took)
 }
 
 /// What the query names wins over the body.
@@ -212,13 +217,13 @@ async fn counts(call: &SequinCall) -> Result<Counts, Fault> {
     Ok(call.call.front.engine.counts(call.account(), topic, Some(group)).await?)
 }
 
-async fn render(call: &SequinCall, took: Took) -> Result<Response, Fault> {
+fn render(call: &SequinCall, took: Took) -> Result<Response, Fault> {
     let (group, ..) = call.consumer()?;
     let ack = |delivery: &Delivery| (delivery.handle != 0).then(|| uuid_text(delivery.handle));
     let deliveries = took.deliveries;
     Ok(match call.era {
         Era::Records => {
-            let stream = if deliveries.is_empty() { TopicId::default() } else { stream_id(call).await? };
+            let stream = call.stream()?.id;
             let view = |delivery: Delivery| DeliveredView {
                 ack_token: ack(&delivery),
                 record: record_view(stream, group, &delivery.message),
@@ -229,14 +234,13 @@ async fn render(call: &SequinCall, took: Took) -> Result<Response, Fault> {
             let info = CountsView { num_pending: took.counts.ready, num_ack_pending: took.counts.in_flight };
             answer(&NextView { data: deliveries.into_iter().map(view).collect(), info })
         }
-        Era::Tokens | Era::Messages if deliveries.is_empty() => answer_data([(); 0]),
         Era::Tokens => {
-            let stream = stream_id(call).await?;
+            let stream = call.stream()?.id;
             let view = |one: Delivery| TokenView { ack_token: ack(&one), message: message_view(stream, &one.message) };
             answer_data(deliveries.into_iter().map(view).collect::<Vec<_>>())
         }
         Era::Messages => {
-            let stream = stream_id(call).await?;
+            let stream = call.stream()?.id;
             let view = |one: Delivery| ReceivedView { ack_id: ack(&one), message: message_view(stream, &one.message) };
             answer_data(deliveries.into_iter().map(view).collect::<Vec<_>>())
         }
@@ -257,15 +261,6 @@ fn changed_view((ack_id, change): &(Option<String>, ChangeView)) -> ChangedView<
         action: change.action,
         metadata: &change.metadata,
     }
-}
-
-async fn stream_id(call: &SequinCall) -> Result<TopicId, Fault> {
-    if let Some(stream) = &call.stream {
-        return Ok(stream.id);
-    }
-    let (group, ..) = call.consumer()?;
-    let topic = call.call.front.engine.topic(call.account(), TopicRef::Name(group.topic.clone())).await?;
-    Ok(topic.id)
 }
 
 /// `POST .../ack`
@@ -307,7 +302,7 @@ async fn settle(call: &SequinCall, request: SettleIn, action: &SettleAction) -> 
     let names = [request.ack_tokens, request.ack_ids].into_iter().flatten().flat_map(|list| list.0);
     let leases = names.map(|name| match uuid::Uuid::try_parse(&name) {
         Ok(id) => Ok(LeaseRef::Handle(id.as_u128())),
-        Err(_) if speaks_tokens => Ok(LeaseRef::Token(name)),
+        Err(_) if call.era == Era::Records => Ok(LeaseRef::Token(name)),
         Err(_) => Err(Fault::no_ack_ids()),
     });
     let leases = leases.collect::<Result<Vec<_>, _>>()?;

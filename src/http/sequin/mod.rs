@@ -15,15 +15,12 @@ mod streams;
 mod wire;
 
 use std::borrow::Cow;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
 use serde::de::DeserializeOwned;
 
 use crate::access::{Denied, Principal, Right, Target, authorise};
@@ -32,9 +29,10 @@ use crate::http::auth;
 use crate::http::call::Call;
 use crate::http::edge::EdgeError;
 use crate::http::json;
+use crate::http::route::{ADMIN, CONSUME, Later, PUBLISH, SEE, add};
 use crate::http::sequin::fault::Fault;
 use crate::http::state::Front;
-use crate::model::{AccountName, Group, GroupId, GroupName, GroupRef, Permission, Topic, TopicId, TopicName, TopicRef};
+use crate::model::{AccountName, Group, GroupId, GroupName, GroupRef, Topic, TopicId, TopicName, TopicRef};
 
 pub use fault::envelope;
 
@@ -58,8 +56,6 @@ enum Era {
     Sinks,
 }
 
-type Later = Pin<Box<dyn Future<Output = Result<Response, Fault>> + Send>>;
-
 /// One route.
 pub struct Route {
     /// Its method.
@@ -69,13 +65,8 @@ pub struct Route {
     /// What it takes to ask.
     pub right: Right,
     era: Era,
-    run: fn(SequinCall) -> Later,
+    run: fn(SequinCall) -> Later<Result<Response, Fault>>,
 }
-
-const SEE: Right = Right::See;
-const PUBLISH: Right = Right::Do(Permission::Publish);
-const CONSUME: Right = Right::Do(Permission::Consume);
-const ADMIN: Right = Right::Do(Permission::Admin);
 
 macro_rules! routes {
     ($($method:ident $path:literal $right:ident $era:ident $run:path;)+) => {
@@ -148,11 +139,10 @@ routes! {
 /// The routes of the table.
 pub fn router() -> Router<Arc<Front>> {
     ROUTES.iter().fold(Router::new(), |router, route| {
-        let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
         let handler = move |State(front): State<Arc<Front>>, request: Request| dispatch(route, front, request);
-        let router = router.route(route.path, on(filter, handler));
+        let router = add(router, &route.method, route.path, handler);
         if route.path.starts_with(TWICE) {
-            router.route(&format!("{TWICE}{}", route.path), on(filter, handler))
+            add(router, &route.method, &format!("{TWICE}{}", route.path), handler)
         } else {
             router
         }
@@ -254,7 +244,9 @@ impl SequinCall {
     /// The consumer of the path, and where the engine finds it.
     fn consumer(&self) -> Result<(&Group, TopicRef, GroupRef), Fault> {
         let group = self.consumer.as_ref().ok_or_else(|| Fault::internal("a route without a consumer"))?;
-        Ok((group, TopicRef::Name(group.topic.clone()), GroupRef::Id(group.id)))
+        let topic = self.stream.as_ref().map(|stream| TopicRef::Id(stream.id));
+        let topic = topic.unwrap_or_else(|| TopicRef::Name(group.topic.clone()));
+        Ok((group, topic, GroupRef::Id(group.id)))
     }
 
     /// Reads the body as JSON, whatever its content type says and whatever the method; no body counts as `{}`.
