@@ -294,6 +294,7 @@ macro_rules! suite {
             rules! { view:
                 a_peek_shows_every_state_and_touches_nothing,
                 a_peek_tells_attempts,
+                a_backup_changes_nothing_that_anybody_sees,
                 a_peek_tells_the_tail_from_wherever_it_begins,
                 a_peek_by_state_shows_only_that,
                 states_survive_a_restart,

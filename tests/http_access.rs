@@ -40,10 +40,15 @@ fn rig() -> (Rig, Vec<Target>) {
     post(&format!("{v1}/{MARK}/messages"), json!({"secret": MARK}));
     let native = NATIVE_ROUTES.iter().map(|route| Target {
         method: route.method.to_string(),
-        path: route.path.replace("{topic}", MARK).replace("{group}", "http-pull").replace("{id}", "wlt_none"),
+        path: route
+            .path
+            .replace("{topic}", MARK)
+            .replace("{group}", "http-pull")
+            .replace("{id}", "wlt_none")
+            .replace("{backup}", "none"),
         right: route.right(),
         names_topic: route.path.contains("{topic}"),
-        whole_account: route.path.contains("/tokens"),
+        whole_account: ["/tokens", "/backups"].iter().any(|part| route.path.contains(part)),
         cloudflare: false,
         body: if route.path.ends_with("/topics") { json!({"name": MARK}).to_string() } else { String::new() },
     });

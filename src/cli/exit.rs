@@ -17,7 +17,7 @@ pub enum Exit {
     Nothing = 3,
     /// The server cannot be reached.
     Unreachable = 4,
-    /// The log is damaged.
+    /// The log, or a backup, is damaged.
     Damaged = 5,
 }
 
@@ -34,7 +34,7 @@ pub const EXIT_CODES: &str = "Exit codes:
   2  wrong usage
   3  nothing there: an empty pull or peek
   4  the server cannot be reached
-  5  damage found (check)";
+  5  damage found (check, restore)";
 
 /// Why a command failed; said once, at the end.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,9 @@ pub enum Failure {
     /// The command line contradicts itself.
     #[error("{0}")]
     Usage(String),
+    /// What was to be read is damaged.
+    #[error(transparent)]
+    Damaged(Box<dyn std::error::Error + Send + Sync>),
     /// Anything else.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
@@ -65,6 +68,7 @@ impl Failure {
             Self::Refused(_) | Self::Other(_) => Exit::Failed,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Usage(_) => Exit::Usage,
+            Self::Damaged(_) => Exit::Damaged,
         }
     }
 
@@ -90,6 +94,7 @@ other!(
     serde_json::Error,
     crate::config::ConfigError,
     crate::engine::AccessError,
+    crate::engine::BackupError,
     crate::engine::HomeError,
     crate::log::MarkError,
     crate::log::OpenError,

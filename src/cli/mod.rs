@@ -1,5 +1,6 @@
 //! The command line: reads it, runs what it says, and turns the outcome into an exit code.
 
+mod backup;
 mod body;
 mod check;
 mod client;
@@ -7,9 +8,11 @@ mod exit;
 mod group;
 mod pair;
 mod peek;
+mod progress;
 mod publish;
 mod pull;
 mod reindex;
+mod restore;
 mod serve;
 mod settle;
 mod show;
@@ -68,6 +71,8 @@ enum Command {
     Bury(settle::BuryArguments),
     Peek(peek::PeekArguments),
     Token(token::TokenArguments),
+    Backup(backup::BackupArguments),
+    Restore(restore::RestoreArguments),
     Check(check::CheckArguments),
     Reindex(reindex::ReindexArguments),
     /// Measures this machine, this server, and what both could reach at best.
@@ -113,6 +118,8 @@ impl Command {
             Self::Bury(arguments) => settle::bury(&arguments),
             Self::Peek(arguments) => peek::run(&arguments),
             Self::Token(arguments) => token::run(&arguments),
+            Self::Backup(arguments) => backup::run(&arguments),
+            Self::Restore(arguments) => restore::run(&arguments),
             Self::Check(arguments) => check::run(&arguments),
             Self::Reindex(arguments) => reindex::run(&arguments),
             Self::Bench(command) => match bench::run(command) {
@@ -141,7 +148,13 @@ impl Command {
             Self::Bury(arguments) => arguments.leases.client.output,
             Self::Peek(arguments) => arguments.client.output,
             Self::Token(arguments) => arguments.client.output,
-            Self::Serve(_) | Self::Check(_) | Self::Reindex(_) | Self::Bench(_) | Self::Completions { .. } => {
+            Self::Backup(arguments) => arguments.client.output,
+            Self::Serve(_)
+            | Self::Restore(_)
+            | Self::Check(_)
+            | Self::Reindex(_)
+            | Self::Bench(_)
+            | Self::Completions { .. } => {
                 return false;
             }
         };

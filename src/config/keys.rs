@@ -59,6 +59,8 @@ keys! {
     value log.drop_keep_min;
     value log.strict_recovery;
     value durability.lease;
+    value backup.directory;
+    value backup.count_max;
     bytes checkpoint.log_bytes;
     value checkpoint.interval;
     value cloudflare.json_body;

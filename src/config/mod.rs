@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::engine::Limits;
 
 pub use load::{ConfigError, Flags, Loaded, load};
-pub use setting::{JsonBody, LeasePromise, LogFormat, LogLevel, Spans};
+pub use setting::{BackupDirectory, JsonBody, LeasePromise, LogFormat, LogLevel, Spans};
 
 /// Everything that may be configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub log: Log,
     /// What replies promise.
     pub durability: Durability,
+    /// Backups asked for over HTTP.
+    pub backup: Backup,
     /// When the index is written.
     pub checkpoint: Checkpoint,
     /// The Cloudflare dialect.
@@ -95,6 +97,15 @@ pub struct Durability {
     pub lease: LeasePromise,
 }
 
+/// Backups asked for over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backup {
+    /// Where they go.
+    pub directory: BackupDirectory,
+    /// How many may lie there.
+    pub count_max: usize,
+}
+
 /// When the index is written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -137,6 +148,21 @@ pub struct Logging {
 const JCQ_RETRY_SECS: [u64; 16] = [10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
 const MIB: u64 = 1 << 20;
 
+impl Config {
+    /// The directory that backups asked for over HTTP go below; `None`: there are none.
+    pub fn backup_directory(&self) -> Option<PathBuf> {
+        match &self.backup.directory {
+            BackupDirectory::Off => None,
+            BackupDirectory::At(path) => Some(path.clone()),
+            BackupDirectory::Beside => {
+                let mut name = self.data_dir.file_name()?.to_owned();
+                name.push("-backups");
+                Some(self.data_dir.with_file_name(name))
+            }
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -153,6 +179,7 @@ impl Default for Config {
                 strict_recovery: false,
             },
             durability: Durability { lease: LeasePromise::Written },
+            backup: Backup { directory: BackupDirectory::Beside, count_max: 100 },
             checkpoint: Checkpoint { log_bytes: 64 * MIB, interval: Duration::from_secs(5) },
             cloudflare: Cloudflare { json_body: JsonBody::Base64 },
             jcq: Jcq {

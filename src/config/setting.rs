@@ -104,6 +104,35 @@ impl Setting for Option<PathBuf> {
     }
 }
 
+/// Where backups asked for over HTTP go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackupDirectory {
+    /// Below the data directory's name with `-backups` behind it.
+    Beside,
+    /// Nowhere: they are refused.
+    Off,
+    /// Below this directory.
+    At(PathBuf),
+}
+
+impl Setting for BackupDirectory {
+    fn read(text: &str) -> Result<Self, Rule> {
+        Ok(match text {
+            "" => Self::Beside,
+            "off" => Self::Off,
+            path => Self::At(path.into()),
+        })
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Beside => String::new(),
+            Self::Off => "off".to_owned(),
+            Self::At(path) => path.show(),
+        }
+    }
+}
+
 impl Setting for bool {
     fn read(text: &str) -> Result<Self, Rule> {
         text.parse().map_err(|_| "true or false")

@@ -9,12 +9,12 @@ use crate::engine::entry::{RowDisk, TopicNo};
 use crate::engine::rows::{BlockDisk, Row};
 use crate::engine::{
     AccessError, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard, DiscardReport,
-    HandleKind, Lateness, LookupError, MessageState, PublishError, PullError, PurgeReport, RedriveReport, SeekReport,
-    SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
+    HandleKind, Lateness, LookupError, MessageState, PublishError, PullError, PurgeReport, RedriveReport, Refusal,
+    SeekReport, SettleAction, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError, Wait,
 };
 use crate::log::Pin;
 use crate::model::{
-    AccessId, AccessRecord, AccountName, Body, Group, GroupPatch, GroupRef, Offset, Published, Start, Topic,
+    AccessId, AccessRecord, AccountName, Body, Group, GroupPatch, GroupRef, Lsn, Offset, Published, Start, Topic,
     TopicPatch, TopicRef,
 };
 
@@ -50,6 +50,8 @@ pub enum Command {
     PutAccess(AccessRecord, Reply<Result<(), AccessError>>),
     RevokeAccess(AccountName, AccessId, Reply<Result<(), AccessError>>),
     Sweep(Reply<()>),
+    /// Ends the active segment, so that what was said until now lies in files that do not change any more.
+    Seal(Reply<Result<Sealed, Refusal>>),
     Stop(Reply<()>),
     /// A job of the writer's own is done.
     Done(JobDone),
@@ -83,10 +85,19 @@ impl Command {
             | Self::PutAccess(..)
             | Self::RevokeAccess(..)
             | Self::Sweep(_)
+            | Self::Seal(_)
             | Self::Stop(_)
             | Self::Done(_) => None,
         }
     }
+}
+
+/// The log up to one instant.
+pub struct Sealed {
+    /// The segments that hold it, in order; none of them is recycled while this lives.
+    pub segments: Vec<Pin>,
+    /// Its last entry.
+    pub last: Lsn,
 }
 
 /// A message ready to be appended.

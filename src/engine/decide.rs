@@ -97,6 +97,7 @@ impl Writer {
                 self.answer_read(reply, ());
                 Step::Done
             }
+            Command::Seal(reply) => Step::Seal(reply),
             Command::Stop(reply) => {
                 self.stop(reply);
                 Step::Done

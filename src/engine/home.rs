@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::clock::Clock;
 use crate::disk::{Disk, RealDisk, read_file};
+use crate::engine::backup::MANIFEST;
 use crate::engine::local::LocalEngine;
 use crate::engine::recover::{IndexPlace, RecoverError, Source};
 use crate::engine::{Limits, WriterOptions};
@@ -41,6 +42,9 @@ pub enum HomeError {
     /// It holds something else.
     #[error("{} is not empty and has no FORMAT file: it is not a data directory of windlass", .0.display())]
     NotOurs(PathBuf),
+    /// It is a backup, to be restored elsewhere.
+    #[error("{} is a backup: `windlass restore` makes a data directory of it", .0.display())]
+    IsBackup(PathBuf),
     /// A later build wrote it.
     #[error("{} has format {found}, this build knows formats up to {known}: use a newer windlass", dir.display())]
     Newer {
@@ -113,6 +117,9 @@ impl Home {
     /// Takes hold of `dir`, making it if it is not there.
     pub fn open(dir: &Path, clock: &dyn Clock) -> Result<Self, HomeError> {
         let disk = RealDisk;
+        if dir.join(MANIFEST).exists() {
+            return Err(HomeError::IsBackup(dir.to_owned()));
+        }
         if !dir.exists() {
             make_dirs(&disk, dir).map_err(io_error("make", dir))?;
         }
@@ -197,9 +204,10 @@ impl Home {
     }
 }
 
-fn make_dirs(disk: &RealDisk, dir: &Path) -> io::Result<()> {
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !parent.exists() {
+/// Makes a directory, and those above it that are not there; durable on return.
+pub(super) fn make_dirs(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let parent = parent_of(dir);
+    if !disk.exists(parent)? {
         make_dirs(disk, parent)?;
     }
     match disk.create_dir(dir) {
@@ -207,6 +215,11 @@ fn make_dirs(disk: &RealDisk, dir: &Path) -> io::Result<()> {
         other => other?,
     }
     disk.sync_dir(parent)
+}
+
+/// The directory that a path lies in.
+pub(super) fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Keeps every other server out of `dir` while the answer lives.
@@ -230,7 +243,12 @@ pub fn format_of(dir: &Path) -> Result<Option<u32>, HomeError> {
 
 /// Says that `dir` has the format of this build.
 pub fn put_format(dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
-    put_file(&RealDisk, dir, "FORMAT", format!("windlass format {FORMAT}\n").as_bytes(), clock)
+    put_file(&RealDisk, dir, "FORMAT", format_text().as_bytes(), clock)
+}
+
+/// What `FORMAT` says in a directory of this build.
+pub(super) fn format_text() -> String {
+    format!("windlass format {FORMAT}\n")
 }
 
 fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, HomeError> {
@@ -286,7 +304,7 @@ fn identity_holds(disk: &dyn Disk, dir: &Path) -> Result<bool, HomeError> {
     Ok(said == is.as_bytes())
 }
 
-fn put_identity(disk: &dyn Disk, dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
+pub(super) fn put_identity(disk: &dyn Disk, dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
     let temporary = dir.join(format!("IDENTITY-{:032x}.tmp", clock.random()));
     let path = dir.join("IDENTITY");
     let put = || {

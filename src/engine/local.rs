@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::command::{Command, Reply, SeekWork};
 use crate::engine::decide_move::GONE_BYTES;
@@ -15,10 +16,10 @@ use crate::engine::threads::spawn;
 use crate::engine::token::Tokens;
 use crate::engine::writer::Writer;
 use crate::engine::{
-    AccessError, AccessTable, Answer, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard,
-    DiscardReport, Engine, LookupError, Peek, PeekError, Peeked, Position, Publish, PublishError, Pull, PullError,
-    Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek, SeekReport, Settle, SettleError,
-    SettleOutcome, Status, UpdateGroupError, UpdateTopicError,
+    AccessError, AccessTable, Answer, Backup, BackupError, BackupReport, Counts, CreateGroup, CreateGroupError,
+    CreateTopic, CreateTopicError, Discard, DiscardReport, Engine, LookupError, Peek, PeekError, Peeked, Position,
+    Publish, PublishError, Pull, PullError, Pulled, PurgeReport, Redrive, RedriveError, RedriveReport, Refusal, Seek,
+    SeekReport, Settle, SettleError, SettleOutcome, Status, UpdateGroupError, UpdateTopicError,
 };
 use crate::index::Index;
 use crate::log::{LogReader, RecoveryReport};
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub frame_bytes_max: usize,
     pub disk: Arc<dyn Disk>,
     pub data_dir: PathBuf,
+    pub secret: [u8; 32],
+    pub clock: Arc<dyn Clock>,
     pub reads: Reads,
 }
 
@@ -98,6 +101,8 @@ impl LocalEngine {
             frame_bytes_max: writer.frame_bytes_max(),
             disk: source.disk.clone(),
             data_dir: source.data_dir.clone(),
+            secret: *secret,
+            clock: source.clock.clone(),
             reads,
         });
         let engine = Self { inbox, shared, threads: Mutex::default(), report, index_lost };
@@ -294,6 +299,10 @@ impl Engine for LocalEngine {
 
     fn access(&self) -> Arc<AccessTable> {
         self.shared.access.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn backup(&self, request: Backup) -> Answer<'_, Result<BackupReport, BackupError>> {
+        Box::pin(self.do_backup(request))
     }
 
     fn sweep(&self) -> Answer<'_, ()> {

@@ -2,6 +2,7 @@
 //! only it; the local engine and the in-memory oracle implement it and pass one contract suite.
 
 mod api;
+mod backup;
 mod beside;
 mod checkpoint;
 mod command;
@@ -45,6 +46,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use api::*;
+pub use backup::{
+    Backup, BackupError, BackupFiles, BackupProgress, BackupReport, RestoreError, Restored, VerifyError, list_backups,
+    restore_backup, verify_backup,
+};
 pub use errors::*;
 pub use home::{FORMAT, Home, HomeError, LocalOptions, Watched, format_of, put_format, take_lock};
 pub use limits::Limits;
@@ -142,6 +147,11 @@ pub trait Engine: Send + Sync + 'static {
     fn revoke_access(&self, account: AccountName, id: AccessId) -> Answer<'_, Result<(), AccessError>>;
     /// All credentials. Answered from memory: asked at every request.
     fn access(&self) -> std::sync::Arc<AccessTable>;
+
+    /// Puts a backup of everything that was durable when this was asked into a directory of the server's
+    /// machine. After a crash the backup is whole, or has no manifest and is none. Waits for nobody but the
+    /// disk; all other operations go on.
+    fn backup(&self, request: Backup) -> Answer<'_, Result<BackupReport, BackupError>>;
 
     /// Turns lapsed leases into returned messages, wakes pulls that are due, trims what is too old. The
     /// engine does so by itself at the next deadline; tests with a clock of their own call it.

@@ -1,10 +1,11 @@
 //! What the writer does beside commands: loads blocks, begins and ends checkpoints, has the index built
 //! again, stamps the time, keeps the timers.
 
-use crate::engine::command::{Command, JobDone};
+use crate::engine::Refusal;
+use crate::engine::command::{Command, JobDone, Reply, Sealed};
 use crate::engine::entry::{GroupNo, TopicNo};
 use crate::engine::writer::{HELD_UP_MS, Job, STAMP_MS, Writer, millis};
-use crate::log::{Fatal, Room, Urgency};
+use crate::log::{Fatal, RollError, Room, Urgency};
 
 /// A checkpoint begins when this many blocks changed, whatever the log says: bounds their memory.
 const CHECKPOINT_BLOCKS: usize = 256;
@@ -206,6 +207,37 @@ impl Writer {
         self.checkpoint_at = self.boot;
         self.checkpoint_log_mark = self.written_bytes;
         self.jobs.push(Job::Checkpoint(Box::new(delta)));
+        Ok(())
+    }
+
+    // ---- backups ----
+
+    /// Ends the active segment. What is said before lies in segments that no longer change; the answer keeps
+    /// them as they are.
+    pub(super) fn seal(&mut self, reply: Reply<Result<Sealed, Refusal>>) -> Result<(), Fatal> {
+        // The frame so far, and the answers that wait for it: an answer given now is in what is sealed.
+        self.commit()?;
+        let refusal = self.refusal(Urgency::Ordinary, Room::Fits).or(self.stuck.then_some(Refusal::DiskFull));
+        if let Some(refusal) = refusal {
+            let _ = reply.send(Err(refusal));
+            return Ok(());
+        }
+        let head = self.state.head_entries();
+        match self.log.seal(&head, Urgency::Ordinary) {
+            Ok(segments) => {
+                self.show_published();
+                let _ = reply.send(Ok(Sealed { segments, last: self.log.synced_lsn() }));
+            }
+            Err(RollError::Fatal(fatal)) => return Err(fatal),
+            // A spare segment is being made: this waits for it.
+            Err(RollError::NoSpare) if !self.log.space_state().no_space => {
+                self.short_of_space.push_back(Command::Seal(reply));
+            }
+            Err(error @ (RollError::NoSpare | RollError::HeadTooLarge { .. })) => {
+                tracing::warn!(%error, "no segment could be begun for a backup");
+                let _ = reply.send(Err(Refusal::DiskFull));
+            }
+        }
         Ok(())
     }
 

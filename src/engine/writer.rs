@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::codec;
 use crate::engine::checkpoint::Delta;
-use crate::engine::command::{Command, PullWork, Reply, Taken};
+use crate::engine::command::{Command, PullWork, Reply, Sealed, Taken};
 use crate::engine::entry::{Entry, GroupNo, TopicNo};
 use crate::engine::front::Front;
 use crate::engine::placing::Placing;
@@ -69,6 +69,8 @@ pub(super) enum Step {
     Roll(Command),
     /// A group is to stand elsewhere.
     Place(Box<Placing>),
+    /// The active segment is to end.
+    Seal(Reply<Result<Sealed, Refusal>>),
 }
 
 /// A pull that waits.
@@ -114,7 +116,7 @@ pub struct Writer {
     pub(super) trim_waits: HashMap<TopicNo, u64>,
     pub(super) published: BTreeSet<TopicNo>,
     /// Publishes and the like that wait for a spare segment.
-    short_of_space: VecDeque<Command>,
+    pub(super) short_of_space: VecDeque<Command>,
     pub(super) parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
     pub(super) loading: HashSet<(TopicNo, u64)>,
     pub(super) cached: VecDeque<(TopicNo, u64)>,
@@ -330,6 +332,7 @@ impl Writer {
         }
         match self.decide(command) {
             Step::Done => {}
+            Step::Seal(reply) => self.seal(reply)?,
             Step::Need(command, topic, block) => self.park(command, topic, block),
             Step::Again(command) => commands.push_front(command),
             Step::Place(placing) => self.place(*placing, commands)?,

@@ -7,6 +7,7 @@
 
 mod around;
 mod auth;
+mod backup_desk;
 mod bounded;
 mod call;
 mod cloudflare;

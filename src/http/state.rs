@@ -10,6 +10,7 @@ use crate::access::SealingKey;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::http::backup_desk::BackupDesk;
 use crate::http::meters::Meters;
 use crate::model::AccessId;
 
@@ -39,6 +40,8 @@ pub struct Front {
     pub exposure: Exposure,
     /// Counters of requests and connections.
     pub meters: Meters,
+    /// The backup that is being made or proven.
+    pub backups: BackupDesk,
     /// Room for the bodies of requests, in units of [`BODY_UNIT`].
     pub(super) body_room: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -66,6 +69,7 @@ impl Front {
             sealing,
             exposure,
             meters: Meters::default(),
+            backups: BackupDesk::default(),
             body_room,
             stopping: AtomicBool::new(false),
             waiting: WaitingPulls::default(),

@@ -8,7 +8,7 @@ use crate::log::files::segment_name;
 use crate::log::format::Seed;
 use crate::log::plan::{Directory, Plan, Rules, damaged, load, walk};
 use crate::log::scan::{Frame, Frames};
-use crate::log::{CleanMark, CutTail, OpenError, Place, Strictness};
+use crate::log::{CleanMark, CutTail, Epoch, OpenError, Place, Strictness};
 use crate::model::Lsn;
 
 /// Where a check is.
@@ -46,6 +46,8 @@ pub struct CheckReport {
     pub bytes: u64,
     /// The last lsn.
     pub last: Lsn,
+    /// The life that wrote it.
+    pub epoch: Epoch,
     /// A torn tail, which the next start would cut.
     pub torn: Option<CutTail>,
     /// The first damage; nothing behind it was looked at.
@@ -107,6 +109,7 @@ fn check_all(
     }
     report.segments += 1;
     report.last = plan.tail.last;
+    report.epoch = plan.tail.epoch;
     let torn = plan.tail.torn(&plan.last.bytes);
     if !torn.is_empty() {
         let (at_byte, bytes) = (plan.tail.end as u64, torn.len() as u64);

@@ -74,6 +74,13 @@ impl Segment {
 #[derive(Clone)]
 pub struct Pin(pub(crate) Arc<Segment>);
 
+impl Pin {
+    /// Name of its file in the log directory.
+    pub fn file(&self) -> String {
+        segment_name(self.0.first)
+    }
+}
+
 impl std::fmt::Debug for Pin {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Pin({})", self.0.first)

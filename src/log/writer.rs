@@ -15,7 +15,7 @@ use crate::log::format::{
     entry_bytes, put_entry, put_record, record_bytes, seal, u32_of,
 };
 use crate::log::keeper::{Dropping, SpaceState};
-use crate::log::{CleanMark, Epoch, Fatal, Keeper, Loc, LogReader, RollError, Step, Urgency};
+use crate::log::{CleanMark, Epoch, Fatal, Keeper, Loc, LogReader, Pin, RollError, Step, Urgency};
 use crate::model::{Lsn, Millis};
 
 /// Whether a frame can be written without asking the disk for space.
@@ -286,6 +286,19 @@ impl Log {
         self.enter(number, &header, bytes)?;
         self.begin();
         Ok(())
+    }
+
+    /// Begins the next segment, as [`Log::roll`] does, and answers those before it that hold all that is true
+    /// now, pinned, in order: their files do not change any more, and a log that ends with them is whole.
+    pub fn seal(&mut self, head: &[Vec<u8>], urgency: Urgency) -> Result<Vec<Pin>, RollError> {
+        // What the sealed frames say where the log begins: a later word stands behind them. Pinned before that
+        // word is durable, because then what lies before it may go.
+        let from = self.first_kept_written.get();
+        let table = self.shared.segments.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let pins: Vec<Pin> = table.range(from..).map(|(_, segment)| Pin(segment.clone())).collect();
+        drop(table);
+        self.roll(head, urgency)?;
+        Ok(pins)
     }
 
     /// Makes the spare the active segment.

@@ -36,6 +36,31 @@ pub async fn a_peek_shows_every_state_and_touches_nothing<F: Fixture>() {
     assert_eq!(bench.tally("t", "g").await, (2, 1, 2));
 }
 
+pub async fn a_backup_changes_nothing_that_anybody_sees<F: Fixture>() {
+    let mut bench = every_state::<F>().await;
+    bench.settle_down();
+    let held = bench.take_one("t", "g").await;
+    let seen = (bench.peek_all(peek("t", Some("g"))).await, bench.tally("t", "g").await);
+    for count in 1..3 {
+        let dir = format!("/backup-{count}").into();
+        match bench.engine().await.backup(Backup { dir, progress: Default::default() }).await {
+            Ok(report) => assert!(report.files.last_lsn > 0 && report.files.segments >= count, "{report:?}"),
+            Err(BackupError::NoFiles) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((bench.peek_all(peek("t", Some("g"))).await, bench.tally("t", "g").await), seen);
+    bench.restart().await;
+    assert_eq!(bench.ack(&held).await, DONE);
+    let again = Backup { dir: "/backup-1".into(), progress: Default::default() };
+    let again = bench.engine().await.backup(again).await.unwrap_err();
+    assert!(matches!(again, BackupError::NotEmpty(_) | BackupError::NoFiles), "{again}");
+    bench.engine().await.stop().await;
+    let late = Backup { dir: "/backup-3".into(), progress: Default::default() };
+    let late = bench.engine().await.backup(late).await.unwrap_err();
+    assert!(matches!(late, BackupError::Refused(Refusal::Stopping)), "{late}");
+}
+
 pub async fn a_peek_tells_attempts<F: Fixture>() {
     let mut bench = every_state::<F>().await;
     let seen = bench.peek_all(peek("t", Some("g"))).await;

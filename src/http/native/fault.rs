@@ -4,8 +4,8 @@ use axum::http::StatusCode;
 
 use crate::access::Denied;
 use crate::engine::{
-    AccessError, CreateGroupError, CreateTopicError, LookupError, PeekError, PublishError, PullError, RedriveError,
-    Refusal, SettleError, UpdateGroupError, UpdateTopicError,
+    AccessError, BackupError, CreateGroupError, CreateTopicError, LookupError, PeekError, PublishError, PullError,
+    RedriveError, Refusal, SettleError, UpdateGroupError, UpdateTopicError, VerifyError,
 };
 use crate::http::edge::EdgeError;
 use crate::http::problem::Problem;
@@ -161,6 +161,39 @@ impl From<AccessError> for Problem {
     }
 }
 
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Refused(refusal) => refusal.into(),
+            BackupError::NotEmpty(_) => Self::new(StatusCode::CONFLICT, "backup_exists", error.to_string()),
+            BackupError::NoFiles => Self::new(StatusCode::NOT_IMPLEMENTED, "no_files", error.to_string()),
+            BackupError::Io { .. } => backup_failed(&error),
+        }
+    }
+}
+
+impl From<VerifyError> for Problem {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::NoBackup(_) => Self::new(StatusCode::NOT_FOUND, "no_such_backup", "no such backup"),
+            VerifyError::Format { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "backup_format", error.to_string())
+            }
+            VerifyError::Damaged { .. } | VerifyError::Missing(_) | VerifyError::Stray(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "backup_damaged", error.to_string())
+            }
+            VerifyError::Log(_) | VerifyError::Io { .. } => backup_failed(&error),
+        }
+    }
+}
+
+/// A backup could not be made or read. The operator who asked is told why.
+pub fn backup_failed(error: &dyn std::error::Error) -> Problem {
+    let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    tracing::error!("a backup failed: {error}{why}");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "backup_failed", format!("{error}{why}"))
+}
+
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         EdgeError::Denied(denied).into()
@@ -171,7 +204,8 @@ fn no_such_topic() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no_such_topic", "no such topic")
 }
 
-fn limit_reached(detail: String) -> Problem {
+/// The server holds as many as it may.
+pub fn limit_reached(detail: String) -> Problem {
     Problem::new(StatusCode::INSUFFICIENT_STORAGE, "limit_reached", detail)
 }
 

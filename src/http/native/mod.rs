@@ -1,6 +1,7 @@
 //! The native API: everything the engine can do, under [`NATIVE_PREFIX`], and the paths for operators.
 //! Errors are RFC 9457 problems. `routes` is the table that router and document are made from.
 
+mod backups;
 mod consume;
 mod credentials;
 mod fault;

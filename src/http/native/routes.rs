@@ -9,7 +9,7 @@ use axum::response::Response;
 use crate::access::Right;
 use crate::http::call::Call;
 use crate::http::native::openapi::{Shape, shape};
-use crate::http::native::{consume, credentials, groups, health, metrics, openapi, publish, topics, wire};
+use crate::http::native::{backups, consume, credentials, groups, health, metrics, openapi, publish, topics, wire};
 use crate::http::problem::Problem;
 use crate::http::route::{ADMIN, CONSUME, Later, PUBLISH, SEE};
 use crate::http::state::Front;
@@ -233,6 +233,16 @@ routes! {
     DELETE v1!("/tokens/{id}"), "revokeCredential", "Revokes a credential, at once.",
         query &[], takes Nothing, gives [204 Gives::Nothing],
         known!(ADMIN, Account, credentials::revoke);
+    POST v1!("/backups"), "createBackup",
+        "Puts a backup of the whole server into a new directory below the configured one, on the server's machine.",
+        query &[], takes takes!(wire::BackupCreate), gives [201 gives!(wire::BackupView)],
+        known!(ADMIN, Account, backups::create);
+    GET v1!("/backups"), "listBackups", "Lists the directory of backups, and tells how far the one under way is.",
+        query &[], takes Nothing, gives [200 gives!(wire::BackupList)],
+        known!(ADMIN, Account, backups::list_all);
+    POST v1!("/backups/{backup}/verify"), "verifyBackup", "Reads a backup through and proves it whole.",
+        query &[], takes Nothing, gives [200 gives!(wire::VerifiedView)],
+        known!(ADMIN, Account, backups::verify);
     GET v1!("/status"), "status", "Totals and health of the server, and of the topics within reach.",
         query &[], takes Nothing, gives [200 gives!(health::StatusView)],
         known!(SEE, Unnamed, health::status);

@@ -1,6 +1,7 @@
 //! JSON of the native API. Durations are whole milliseconds, instants are Unix milliseconds.
 
 mod access;
+mod backup;
 mod group;
 mod message;
 mod topic;
@@ -14,6 +15,7 @@ use crate::http::problem::Problem;
 use crate::model::NameError;
 
 pub use access::{AccessCreate, AccessKindWire, AccessList, AccessMade, AccessView};
+pub use backup::{BackupCreate, BackupList, BackupView, UnderWayView, VerifiedView};
 pub use group::{GroupCreate, GroupList, GroupUpdate, GroupView, SeekRequest, SeekView, StartWire, read_filter};
 pub use message::{
     Batch, BatchMessage, BuryRequest, CountsView, Encoding, ExtendRequest, LatenessWire, NackRequest, OutcomesView,
