@@ -2,7 +2,7 @@
 //!
 //! A dialect is a module with a table of routes, handlers, `wire` (its shapes), `fault` (its errors, one exhaustive match for each
 //! error of the engine), an envelope and an authenticator. To add one: that module, its name in `meters::Speech`, its
-//! [`Owner`] and its paths in [`owner_of`], `docs/dialects/<name>.md`, and the tests that `tests/http_cloudflare*.rs` are for
+//! `Owner` and its paths in `owner_of`, `docs/dialects/<name>.md`, and the tests that `tests/http_cloudflare*.rs` are for
 //! Cloudflare. `cloudflare` is the plainest to start from; what all share stands here beside it.
 
 mod around;
