@@ -365,9 +365,16 @@ fn bad_requests_are_told_what_is_wrong_and_nothing_is_half_done() {
     let longest = "x".repeat(256 << 10);
     send_bodies(&rig, &[&longest]);
     assert_eq!(bodies(&receive(&rig, "&ack=true")), [longest.as_str()], "and of the refused nothing");
-    for bad in
-        ["&size=0", "&size=33", "&size=x", "&consumeFromWhere=MIDDLE", "&ack=1", "&topic=orders", "&ackAction=SUCCESS"]
-    {
+    for bad in [
+        "&size=0",
+        "&size=33",
+        "&size=x",
+        "&size=%2B1",
+        "&consumeFromWhere=MIDDLE",
+        "&ack=1",
+        "&topic=orders",
+        "&ackAction=SUCCESS",
+    ] {
         expect_error(&receive_of(&rig, "orders", GROUP, bad), 400, "INVALID_ARGUMENT");
     }
     expect_error(&rig.get("/v2/messages?topic=orders"), 400, "INVALID_ARGUMENT");

@@ -3,6 +3,7 @@
 //! Bodies are text. A body of another dialect that is none is handed out in base64, and a property says so.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -184,7 +185,7 @@ fn read_receive(call: &Call) -> Result<Receive, Fault> {
     }
     let get = |name: &str| query.get(name).map(AsRef::as_ref);
     let size = match get("size") {
-        Some(text) => text.parse().ok().filter(|size| (1..=BATCH_MAX).contains(size)),
+        Some(text) => digits(text).filter(|size| (1..=BATCH_MAX).contains(size)),
         None => Some(BATCH_MAX),
     };
     let start = match get("consumeFromWhere") {
@@ -205,6 +206,11 @@ fn read_receive(call: &Call) -> Result<Receive, Fault> {
         filter: read_filter(get("filterExpressionType"), get("filterExpression"))?,
         auto_ack,
     })
+}
+
+/// A number written in digits alone: what Rust reads besides (a plus sign) is no number of the wire.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn read_filter(kind: Option<&str>, expression: Option<&str>) -> Result<Option<TagFilter>, Fault> {
@@ -361,7 +367,7 @@ fn read_ack<'a, I: Deserialize<'a>>(body: &'a [u8], handle: fn(&I) -> Option<u64
 pub async fn ack(call: DataCall) -> Result<Response, Fault> {
     let ack = match call.version {
         Version::V1 => read_ack::<i64>(&call.body, |number| u64::try_from(*number).ok())?,
-        Version::V2 => read_ack::<String>(&call.body, |text| text.strip_prefix(INDEX_PREFIX)?.parse().ok())?,
+        Version::V2 => read_ack::<String>(&call.body, |text| digits(text.strip_prefix(INDEX_PREFIX)?))?,
     };
     allow(&call.call, Permission::Consume, &ack.topic).await?;
     let settle = Settle {
