@@ -2,6 +2,7 @@
 
 pub mod access;
 mod bench;
+pub mod chaos;
 pub mod cli;
 pub mod clock;
 mod codec;

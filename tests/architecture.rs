@@ -20,9 +20,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("index", &["model", "clock", "codec", "disk"]),
     ("engine", &["model", "clock", "codec", "disk", "log", "index"]),
     ("migrations", &["model", "clock", "codec", "disk", "log", "index", "engine"]),
+    ("chaos", &["model", "clock", "engine"]),
     ("access", &["model", "clock", "engine"]),
     ("config", &["model", "engine"]),
-    ("http", &["model", "clock", "engine", "access", "config"]),
+    ("http", &["model", "clock", "engine", "chaos", "access", "config"]),
     ("server", &["model", "clock", "engine", "access", "config", "http"]),
 ];
 

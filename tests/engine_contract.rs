@@ -9,7 +9,7 @@ mod contract;
 mod fixture;
 
 use contract::Restless;
-use fixture::{LocalFixture, OracleFixture};
+use fixture::{ChaoticFixture, LocalFixture, OracleFixture};
 
 /// One test for each rule of a module.
 macro_rules! rules {
@@ -339,3 +339,4 @@ suite!(oracle: OracleFixture);
 suite!(restless_oracle: Restless<OracleFixture>);
 suite!(local: LocalFixture);
 suite!(restless_local: Restless<LocalFixture>);
+suite!(chaotic: ChaoticFixture<OracleFixture>);

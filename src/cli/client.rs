@@ -90,6 +90,46 @@ impl Client {
 
     /// The same, where the server is asked to wait.
     pub fn ask_waiting(&self, method: Method, path: &str, sent: &Sent<'_>, wait: Duration) -> Result<Value, Failure> {
+        let mut response = self.send(method, path, sent, Some(wait + PATIENCE))?;
+        let (status, mut text) = (response.status(), String::new());
+        let mut body = response.body_mut().as_reader().take(ANSWER_BYTES_MAX);
+        body.read_to_string(&mut text).map_err(|source| self.unreachable(source))?;
+        let value = serde_json::from_str(&text);
+        match (status.is_success(), value) {
+            (true, Ok(value)) => Ok(value),
+            (true, Err(_)) if text.is_empty() => Ok(Value::Null),
+            (false, Ok(problem @ Value::Object(_))) => Err(Failure::Refused(problem)),
+            (_, Ok(_) | Err(_)) => {
+                Err(Failure::said(format!("{} answered {status} and not as windlass does", self.server)))
+            }
+        }
+    }
+
+    /// Reads an answer that is no JSON, as long as it comes.
+    pub fn read_to(&self, path: &str, out: &mut dyn std::io::Write) -> Result<u64, Failure> {
+        let mut response = self.send(Method::GET, path, &Sent::Nothing, None)?;
+        if response.status().is_success() {
+            return Ok(std::io::copy(&mut response.body_mut().as_reader(), out)?);
+        }
+        let mut text = String::new();
+        response.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
+        Err(match serde_json::from_str(&text) {
+            Ok(problem @ Value::Object(_)) => Failure::Refused(problem),
+            _ => Failure::said(format!("{} answered {} and not as windlass does", self.server, response.status())),
+        })
+    }
+
+    fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+        Failure::Unreachable { server: self.server.clone(), source: source.into() }
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        sent: &Sent<'_>,
+        patience: Option<Duration>,
+    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
         let mut request = Request::builder().method(method).uri(format!("{}{NATIVE_PREFIX}{path}", self.server));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -108,23 +148,8 @@ impl Client {
             }
         };
         let request = request.body(body).map_err(|error| Failure::Usage(error.to_string()))?;
-        let request = self.agent.configure_request(request).timeout_global(Some(wait + PATIENCE)).build();
-        let unreachable =
-            |source: ureq::Error| Failure::Unreachable { server: self.server.clone(), source: Box::new(source) };
-        let mut response = self.agent.run(request).map_err(unreachable)?;
-        let (status, mut text) = (response.status(), String::new());
-        let mut body = response.body_mut().as_reader().take(ANSWER_BYTES_MAX);
-        body.read_to_string(&mut text)
-            .map_err(|source| Failure::Unreachable { server: self.server.clone(), source: source.into() })?;
-        let value = serde_json::from_str(&text);
-        match (status.is_success(), value) {
-            (true, Ok(value)) => Ok(value),
-            (true, Err(_)) if text.is_empty() => Ok(Value::Null),
-            (false, Ok(problem @ Value::Object(_))) => Err(Failure::Refused(problem)),
-            (_, Ok(_) | Err(_)) => {
-                Err(Failure::said(format!("{} answered {status} and not as windlass does", self.server)))
-            }
-        }
+        let request = self.agent.configure_request(request).timeout_global(patience).build();
+        self.agent.run(request).map_err(|source| self.unreachable(source))
     }
 
     /// Reads.
@@ -135,6 +160,11 @@ impl Client {
     /// Sends JSON.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.ask(Method::POST, path, &Sent::Json(body))
+    }
+
+    /// Puts in the place of what is there.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(Method::PUT, path, &Sent::Json(body))
     }
 
     /// Changes.

@@ -19,6 +19,8 @@ pub enum Exit {
     Unreachable = 4,
     /// The log, or a backup, is damaged.
     Damaged = 5,
+    /// A history shows that a consumer lost, doubled or reordered something.
+    Found = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -34,7 +36,8 @@ pub const EXIT_CODES: &str = "Exit codes:
   2  wrong usage
   3  nothing there: an empty pull or peek
   4  the server cannot be reached
-  5  damage found (check, restore)";
+  5  damage found (check, restore)
+  6  history check: something was lost, done twice or in the wrong order, or the history is not whole";
 
 /// Why a command failed; said once, at the end.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +95,7 @@ other!(
     crate::migrations::MigrateError,
     std::io::Error,
     serde_json::Error,
+    crate::chaos::ChaosError,
     crate::config::ConfigError,
     crate::engine::AccessError,
     crate::engine::BackupError,

@@ -2,10 +2,12 @@
 
 mod backup;
 mod body;
+mod chaos;
 mod check;
 mod client;
 mod exit;
 mod group;
+mod history;
 mod pair;
 mod peek;
 mod progress;
@@ -54,6 +56,10 @@ struct ServerArguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Let topics be given faults on purpose, and write a history: to crash-test consumers. Never where messages
+    /// matter to others.
+    #[arg(long)]
+    chaos: bool,
 }
 
 /// What to do.
@@ -74,6 +80,8 @@ enum Command {
     Backup(backup::BackupArguments),
     Restore(restore::RestoreArguments),
     Check(check::CheckArguments),
+    Chaos(chaos::ChaosArguments),
+    History(history::HistoryArguments),
     Reindex(reindex::ReindexArguments),
     /// Measures this machine, this server, and what both could reach at best.
     #[command(subcommand)]
@@ -105,8 +113,8 @@ pub fn run() -> ExitCode {
 impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
-            Self::Serve(ServerArguments { listen, data_dir, config }) => {
-                serve::serve(&Flags { config, listen, data_dir }).map(|()| Exit::Done)
+            Self::Serve(ServerArguments { listen, data_dir, config, chaos }) => {
+                serve::serve(&Flags { config, listen, data_dir, chaos }).map(|()| Exit::Done)
             }
             Self::Topic(arguments) => topic::run(&arguments),
             Self::Group(arguments) => group::run(&arguments),
@@ -121,6 +129,8 @@ impl Command {
             Self::Backup(arguments) => backup::run(&arguments),
             Self::Restore(arguments) => restore::run(&arguments),
             Self::Check(arguments) => check::run(&arguments),
+            Self::Chaos(arguments) => chaos::run(&arguments),
+            Self::History(arguments) => history::run(&arguments),
             Self::Reindex(arguments) => reindex::run(&arguments),
             Self::Bench(command) => match bench::run(command) {
                 Ok(()) => Ok(Exit::Done),
@@ -149,6 +159,8 @@ impl Command {
             Self::Peek(arguments) => arguments.client.output,
             Self::Token(arguments) => arguments.client.output,
             Self::Backup(arguments) => arguments.client.output,
+            Self::Chaos(arguments) => arguments.client.output,
+            Self::History(arguments) => arguments.client.output,
             Self::Serve(_)
             | Self::Restore(_)
             | Self::Check(_)

@@ -1,13 +1,18 @@
 //! `windlass serve`: opens the engine, serves, stops in good order.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::access::SealingKey;
+use crate::chaos::{Chaos, ChaosOptions, Chaotic};
 use crate::cli::exit::Failure;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Flags, LeasePromise, Loaded, LogFormat, LogLevel};
@@ -100,7 +105,7 @@ pub fn serve(flags: &Flags) -> Result<(), Failure> {
         tracing::warn!(variables = ?strange_variables, "these environment variables set nothing");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(config))
+    runtime.block_on(run(config, flags.config.clone()))
 }
 
 /// The environment.
@@ -113,18 +118,66 @@ fn as_text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(S
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
-async fn run(config: Config) -> Result<(), Failure> {
+async fn run(config: Config, file: Option<PathBuf>) -> Result<(), Failure> {
     let tls = Tls::load(&config.tls)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let Opened { engine, sealing, _home } = open_engine(&config, &clock)?;
+    let Opened { mut engine, sealing, _home } = open_engine(&config, &clock)?;
+    let again = Arc::new(OnceLock::new());
+    let chaos = open_chaos(&config, &clock, again.clone())?;
+    if let Some(chaos) = &chaos {
+        engine = Arc::new(Chaotic::new(engine, chaos.clone()));
+    }
     let server = Server::bind(config.listen, &*engine, tls).await?;
     let address = server.address();
+    // Nothing is asked before this, and nothing else sets it.
+    let _ = again.set(Again { address, data_dir: config.data_dir.clone(), file });
     announce(&server.url(), engine.access().records.is_empty());
-    let front = Front::new(engine, clock, config, sealing, exposure(address));
+    let front = Front::with_chaos(engine, clock, config, sealing, exposure(address), chaos);
     let router = router(Arc::clone(&front));
     server.serve(front, router, stop_signal()?).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What a server that ends itself starts again with.
+struct Again {
+    /// The address that it has, also where the system chose it.
+    address: SocketAddr,
+    data_dir: PathBuf,
+    file: Option<PathBuf>,
+}
+
+impl Again {
+    /// Becomes a new process of the same program, under the same id: every thread ends where it is, as by SIGKILL.
+    fn exec(&self) {
+        let program = std::env::current_exe().ok().filter(|path| path.exists());
+        let mut command = Command::new(program.unwrap_or_else(|| PathBuf::from("/proc/self/exe")));
+        command.args(["serve", "--chaos", "--listen", &self.address.to_string(), "--data-dir"]).arg(&self.data_dir);
+        if let Some(file) = &self.file {
+            command.arg("--config").arg(file);
+        }
+        let error = command.exec();
+        tracing::error!(%error, "chaos: the server could not start again");
+        std::process::abort();
+    }
+}
+
+/// Opens chaos, where this server was started for it.
+fn open_chaos(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    again: Arc<OnceLock<Again>>,
+) -> Result<Option<Arc<Chaos>>, Failure> {
+    if !config.chaos.enabled {
+        return Ok(None);
+    }
+    let options = ChaosOptions {
+        dir: config.data_dir.join("chaos"),
+        history_bytes_max: config.chaos.history_bytes,
+        restart: Some(Box::new(move || again.get().into_iter().for_each(Again::exec))),
+    };
+    tracing::warn!("chaos is on: this server deals faults to the consumers of topics that are given some");
+    Ok(Some(Chaos::open(options, clock.clone())?))
 }
 
 /// Says on standard output where the server is and what to try; the first line is for programs.

@@ -49,7 +49,7 @@ pub enum Missing {
 impl StoppedArguments {
     /// The configuration of the stopped server.
     pub fn config(&self) -> Result<Config, Failure> {
-        let flags = Flags { config: self.config.clone(), listen: None, data_dir: self.data_dir.clone() };
+        let flags = Flags { config: self.config.clone(), data_dir: self.data_dir.clone(), ..Flags::default() };
         Ok(config::load(&flags, crate::cli::serve::variables())?.config)
     }
 }

@@ -68,6 +68,8 @@ keys! {
     value jcq.retention;
     value jcq.retry_delays;
     value jcq.dead_letters_max;
+    value chaos.enabled;
+    bytes chaos.history_bytes;
     value logging.level;
     value logging.format;
 }

@@ -23,6 +23,8 @@ pub struct Flags {
     pub listen: Option<SocketAddr>,
     /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
+    /// `--chaos`.
+    pub chaos: bool,
 }
 
 /// A configuration, and what to tell its user.
@@ -104,6 +106,7 @@ pub fn load(flags: &Flags, variables: impl Iterator<Item = (String, String)>) ->
     if let Some(data_dir) = &flags.data_dir {
         config.data_dir.clone_from(data_dir);
     }
+    config.chaos.enabled |= flags.chaos;
     check(&config)?;
     Ok(Loaded { config, strange_variables })
 }
@@ -226,6 +229,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.http.header_bytes_max < 8 << 10 || config.http.header_bytes_max > 1 << 20 {
         return refuse("http.header_bytes_max", "8 KiB to 1 MiB");
+    }
+    if config.chaos.history_bytes < 64 << 10 {
+        return refuse("chaos.history_bytes", "at least 64 KiB");
     }
     if config.log.segment_bytes < config.limits.batch_bytes_max as u64 + (64 << 10) {
         return refuse("log.segment_bytes", "at least limits.batch_bytes_max and 64 KiB");

@@ -39,6 +39,8 @@ pub struct Config {
     pub cloudflare: Cloudflare,
     /// The JCQ dialect.
     pub jcq: Jcq,
+    /// Faults on purpose.
+    pub chaos: Chaos,
     /// What is logged, and how.
     pub logging: Logging,
 }
@@ -135,6 +137,15 @@ pub struct Jcq {
     pub dead_letters_max: usize,
 }
 
+/// Faults on purpose, for tests of consumers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chaos {
+    /// Whether topics may be given faults, and a history is written.
+    pub enabled: bool,
+    /// Bytes of the history; at the bound it ends.
+    pub history_bytes: u64,
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logging {
@@ -188,6 +199,7 @@ impl Default for Config {
                 retry_delays: Spans(JCQ_RETRY_SECS.map(Duration::from_secs).to_vec()),
                 dead_letters_max: 10_000,
             },
+            chaos: Chaos { enabled: false, history_bytes: 256 * MIB },
             logging: Logging { level: LogLevel::Info, format: LogFormat::Text },
         }
     }

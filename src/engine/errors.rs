@@ -14,6 +14,12 @@ pub enum Refusal {
     /// No space is left for new messages; acks and reads go on.
     #[error("the disk is full")]
     DiskFull,
+    /// The topic has a fault that plays an overloaded server.
+    #[error("chaos: the server plays overloaded, as this topic's faults ask")]
+    Unavailable,
+    /// The topic has a fault that plays a bound of requests.
+    #[error("chaos: the server plays a bound of requests, as this topic's faults ask")]
+    Throttled,
 }
 
 /// A topic or group that is not there.

@@ -9,6 +9,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 
+use crate::chaos;
+use crate::http::cut;
 use crate::http::edge::EdgeError;
 use crate::http::meters::Speech;
 use crate::http::owner_of;
@@ -33,7 +35,7 @@ pub async fn around(State(front): State<Arc<Front>>, request: Request, next: Nex
     let mut response = if is_encoded(request.headers()) {
         request_id::within(id.clone(), async { (owner.envelope)(&EdgeError::EncodedBody) }).await
     } else {
-        request_id::within(id.clone(), next.run(request)).instrument(span.clone()).await
+        request_id::within(id.clone(), answer(&front, request, next)).instrument(span.clone()).await
     };
     front.meters.answered(owner.speech, response.status());
     tracing::debug!(parent: &span, status = response.status().as_u16(), "answered");
@@ -41,6 +43,15 @@ pub async fn around(State(front): State<Arc<Front>>, request: Request, next: Nex
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// Answers; where faults are dealt, the answer may not arrive.
+async fn answer(front: &Front, request: Request, next: Next) -> Response {
+    if front.chaos.is_none() {
+        return next.run(request).await;
+    }
+    let (response, fate) = chaos::within(next.run(request)).await;
+    cut::dealt(response, fate).await
 }
 
 /// The id a client or proxy gave, if it is fit for a log line.

@@ -11,6 +11,7 @@ mod backup_desk;
 mod bounded;
 mod call;
 mod cloudflare;
+mod cut;
 mod edge;
 mod jcq;
 mod json;
@@ -36,6 +37,7 @@ use crate::http::edge::{EdgeError, Envelope};
 use crate::http::meters::Speech;
 
 pub use cloudflare::{ROUTES as CLOUDFLARE_ROUTES, Route as CloudflareRoute};
+pub use cut::Cut;
 pub use jcq::{DATA_ROUTES as JCQ_DATA_ROUTES, ROUTES as JCQ_ROUTES, Route as JcqRoute};
 pub use native::{CredentialView, NATIVE_PREFIX, ROUTES as NATIVE_ROUTES, Route as NativeRoute};
 pub use sequin::ROUTES as SEQUIN_ROUTES;

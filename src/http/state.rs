@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 use crate::access::SealingKey;
+use crate::chaos::Chaos;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -38,6 +39,8 @@ pub struct Front {
     pub sealing: SealingKey,
     /// Who can reach the server.
     pub exposure: Exposure,
+    /// Faults and history; `None`: this server deals no faults.
+    pub chaos: Option<Arc<Chaos>>,
     /// Counters of requests and connections.
     pub meters: Meters,
     /// The backup that is being made or proven.
@@ -60,6 +63,18 @@ impl Front {
         sealing: SealingKey,
         exposure: Exposure,
     ) -> Arc<Self> {
+        Self::with_chaos(engine, clock, config, sealing, exposure, None)
+    }
+
+    /// The same for a server that may deal faults; `engine` is then the one that deals them.
+    pub fn with_chaos(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+        sealing: SealingKey,
+        exposure: Exposure,
+        chaos: Option<Arc<Chaos>>,
+    ) -> Arc<Self> {
         let body_room = Arc::new(Semaphore::new(body_units(&config)));
         let requests_prefix = (clock.random() >> 96) as u32;
         Arc::new(Self {
@@ -68,6 +83,7 @@ impl Front {
             config,
             sealing,
             exposure,
+            chaos,
             meters: Meters::default(),
             backups: BackupDesk::default(),
             body_room,

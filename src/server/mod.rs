@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tower_service::Service as _;
 
 use crate::engine::Engine;
-use crate::http::{Exposure, Front};
+use crate::http::{Cut, Exposure, Front};
 use crate::server::io::{Pace, Paced, Tracked};
 
 pub use tls::{Tls, TlsError};
@@ -197,7 +197,11 @@ async fn converse(
         async move {
             let response = router.call(request).await;
             drop(busy);
-            response
+            let Ok(response) = response;
+            match response.extensions().get::<Cut>() {
+                Some(_) => Err(std::io::Error::other("chaos: no answer is sent")),
+                None => Ok(response),
+            }
         }
     });
     let connection = http1::Builder::new()

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use windlass::access::{Grant, SealingKey, make_token};
+use windlass::chaos::{Chaos, ChaosOptions, Chaotic};
 use windlass::clock::{Clock, ManualClock};
 use windlass::config::Config;
 use windlass::engine::oracle::Oracle;
@@ -48,10 +49,19 @@ impl Rig {
         let engine = Arc::new(Oracle::new(clock.clone(), config.limits));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let shared: Arc<dyn Engine> = engine.clone();
+        let mut shared: Arc<dyn Engine> = engine.clone();
+        let chaos = config.chaos.enabled.then(|| {
+            let dir = config.data_dir.join("chaos");
+            let options = ChaosOptions { dir, history_bytes_max: config.chaos.history_bytes, restart: None };
+            Chaos::open(options, clock.clone()).expect("a directory for the history")
+        });
+        if let Some(chaos) = &chaos {
+            shared = Arc::new(Chaotic::new(shared, chaos.clone()));
+        }
         let server = runtime.block_on(Server::bind(config.listen, &*shared, None)).expect("a port");
         let address = server.address();
-        let front = Front::new(shared, clock.clone(), config, SealingKey::new([9; 32]), exposure(address));
+        let sealing = SealingKey::new([9; 32]);
+        let front = Front::with_chaos(shared, clock.clone(), config, sealing, exposure(address), chaos);
         let (stop, stopped) = oneshot::channel();
         let handle = runtime.handle().clone();
         let serving = std::thread::spawn(move || {

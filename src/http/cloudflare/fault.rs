@@ -149,6 +149,8 @@ impl From<Refusal> for Fault {
             Refusal::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, 10250, message).after(1),
             Refusal::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, 10250, message).after(2),
             Refusal::DiskFull => storage_limit(message).after(10),
+            Refusal::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, 10250, message).after(1),
+            Refusal::Throttled => Self::new(StatusCode::TOO_MANY_REQUESTS, 10250, message).after(1),
         }
     }
 }

@@ -145,13 +145,16 @@ impl Fault {
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Busy => {
+            Refusal::Busy | Refusal::Throttled => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", refusal.to_string()).after(BUSY_SECS)
             }
             Refusal::Stopping => {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "SYNC_TIMEOUT", refusal.to_string()).after(BUSY_SECS)
             }
             Refusal::DiskFull => throughput(refusal.to_string()),
+            Refusal::Unavailable => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", refusal.to_string()).after(BUSY_SECS)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 
 use crate::access::Denied;
+use crate::chaos::ChaosError;
 use crate::engine::{
     AccessError, BackupError, CreateGroupError, CreateTopicError, LookupError, PeekError, PublishError, PullError,
     RedriveError, Refusal, SettleError, UpdateGroupError, UpdateTopicError, VerifyError,
@@ -18,6 +19,8 @@ impl From<Refusal> for Problem {
             Refusal::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(1),
             Refusal::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail).retry_after(2),
             Refusal::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", detail).retry_after(10),
+            Refusal::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "chaos", detail).retry_after(1),
+            Refusal::Throttled => Self::new(StatusCode::TOO_MANY_REQUESTS, "chaos", detail).retry_after(1),
         }
     }
 }
@@ -192,6 +195,23 @@ pub fn backup_failed(error: &dyn std::error::Error) -> Problem {
     let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     tracing::error!("a backup failed: {error}{why}");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "backup_failed", format!("{error}{why}"))
+}
+
+impl From<ChaosError> for Problem {
+    fn from(error: ChaosError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ChaosError::Settings(error) => error.into(),
+            ChaosError::TooMany { .. } => limit_reached(detail),
+            ChaosError::NoRestart => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "out_of_bounds", detail).at("restart_every")
+            }
+            ChaosError::Io { .. } => {
+                tracing::error!(%error, "the faults of a topic were not kept");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the faults were not kept")
+            }
+        }
+    }
 }
 
 impl From<Denied> for Problem {

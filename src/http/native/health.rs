@@ -66,6 +66,8 @@ impl From<&Status> for EngineView {
 pub struct ReadyView {
     /// `ready`, or `stopping`.
     status: &'static str,
+    /// Whether this server deals faults on purpose.
+    chaos: bool,
     engine: EngineView,
 }
 
@@ -75,7 +77,7 @@ pub async fn readyz(front: Arc<Front>) -> Response {
     let engine = EngineView::from(&front.engine.status().await);
     let (code, status) =
         if front.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping") } else { (StatusCode::OK, "ready") };
-    answer(code, &ReadyView { status, engine })
+    answer(code, &ReadyView { status, chaos: front.chaos.is_some(), engine })
 }
 
 /// Totals of a group since the start.

@@ -2,6 +2,7 @@
 //! Errors are RFC 9457 problems. `routes` is the table that router and document are made from.
 
 mod backups;
+mod chaos;
 mod consume;
 mod credentials;
 mod fault;

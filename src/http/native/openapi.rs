@@ -94,6 +94,7 @@ fn good_answer(gives: Gives, schemas: &mut Schemas) -> Value {
     match gives {
         Gives::Nothing => json!({"description": "Done."}),
         Gives::Text => json!({"description": "Text.", "content": {"text/plain": {}}}),
+        Gives::JsonLines => json!({"description": "JSON, a line each.", "content": {"application/x-ndjson": {}}}),
         Gives::AnyJson => json!({"description": "JSON.", "content": {"application/json": {}}}),
         Gives::Json(shape) => {
             let schema = reference(&shape(schemas));

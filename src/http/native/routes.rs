@@ -9,7 +9,9 @@ use axum::response::Response;
 use crate::access::Right;
 use crate::http::call::Call;
 use crate::http::native::openapi::{Shape, shape};
-use crate::http::native::{backups, consume, credentials, groups, health, metrics, openapi, publish, topics, wire};
+use crate::http::native::{
+    backups, chaos, consume, credentials, groups, health, metrics, openapi, publish, topics, wire,
+};
 use crate::http::problem::Problem;
 use crate::http::route::{ADMIN, CONSUME, Later, PUBLISH, SEE};
 use crate::http::state::Front;
@@ -68,6 +70,8 @@ pub enum Gives {
     Nothing,
     /// Text.
     Text,
+    /// Lines of JSON.
+    JsonLines,
     /// JSON of any shape.
     AnyJson,
     /// JSON of this shape.
@@ -171,6 +175,25 @@ routes! {
     POST v1!("/topics/{topic}/redrive"), "redrive", "Sends dead letters back to the topics they came from.",
         query &[], takes takes!(wire::RedriveRequest), gives [200 gives!(wire::RedriveView)],
         known!(ADMIN, PathTopic, topics::redrive);
+
+    PUT v1!("/topics/{topic}/chaos"), "setFaults",
+        "Gives a topic faults in the place of those it has; only in a server that was started with --chaos.",
+        query &[], takes takes!(wire::FaultsWire), gives [200 gives!(wire::ChaosView)],
+        known!(ADMIN, PathTopic, chaos::set);
+    GET v1!("/topics/{topic}/chaos"), "getFaults", "Shows the faults of a topic, and how often each was dealt.",
+        query &[], takes Nothing, gives [200 gives!(wire::ChaosView)],
+        known!(ADMIN, PathTopic, chaos::get);
+    DELETE v1!("/topics/{topic}/chaos"), "clearFaults", "Takes all faults from a topic.",
+        query &[], takes Nothing, gives [204 Gives::Nothing],
+        known!(ADMIN, PathTopic, chaos::clear);
+    GET v1!("/topics/{topic}/history"), "topicHistory",
+        "What was done with the messages of a topic, a line of JSON each; only with --chaos.",
+        query &[], takes Nothing, gives [200 Gives::JsonLines],
+        known!(ADMIN, PathTopic, chaos::topic_history);
+    GET v1!("/history"), "history",
+        "What was done with the messages of the account, a line of JSON each; only with --chaos.",
+        query &[], takes Nothing, gives [200 Gives::JsonLines],
+        known!(ADMIN, Account, chaos::history);
 
     POST v1!("/topics/{topic}/messages"), "publish",
         "Publishes the body of the request as one message. Labels may come as headers (windlass-key, windlass-tag, windlass-delay-ms, windlass-property-NAME, idempotency-key) or in the query.",

@@ -134,12 +134,13 @@ impl From<SettingsError> for Fault {
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        let seconds = match refusal {
-            Refusal::Busy => 1,
-            Refusal::Stopping => 2,
-            Refusal::DiskFull => 10,
+        let (status, seconds) = match refusal {
+            Refusal::Busy | Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, 1),
+            Refusal::Stopping => (StatusCode::SERVICE_UNAVAILABLE, 2),
+            Refusal::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, 10),
+            Refusal::Throttled => (StatusCode::TOO_MANY_REQUESTS, 1),
         };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()).after(seconds)
+        Self::new(status, refusal.to_string()).after(seconds)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod backup;
+mod chaos;
 mod group;
 mod message;
 mod topic;
@@ -16,6 +17,7 @@ use crate::model::NameError;
 
 pub use access::{AccessCreate, AccessKindWire, AccessList, AccessMade, AccessView};
 pub use backup::{BackupCreate, BackupList, BackupView, UnderWayView, VerifiedView};
+pub use chaos::{ChaosView, FaultsWire};
 pub use group::{GroupCreate, GroupList, GroupUpdate, GroupView, SeekRequest, SeekView, StartWire, read_filter};
 pub use message::{
     Batch, BatchMessage, BuryRequest, CountsView, Encoding, ExtendRequest, LatenessWire, NackRequest, OutcomesView,
