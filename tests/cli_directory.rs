@@ -132,6 +132,78 @@ fn check_names_file_and_byte_of_a_flipped_bit() {
     assert!(run(&["check", text(&data)]).ended(5).contains("the log is damaged"));
 }
 
+/// Lines of JSON of a command that was to end with `code`.
+fn printed(arguments: &[&str], code: i32) -> Vec<Value> {
+    let ran = run(&[arguments, &["-o", "json"]].concat());
+    let lines = ran.ended(code).lines().map(|line| serde_json::from_str(line).expect("a line of JSON"));
+    lines.collect()
+}
+
+fn of_kind<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["kind"] == kind).collect()
+}
+
+#[test]
+fn dump_prints_what_is_there_and_changes_nothing() {
+    let (_scratch, data) = scratch();
+    let server = filled(&data);
+    let held = run(&["dump", text(&data)]);
+    assert!(held.ended(1).is_empty() && held.said.contains("in use"), "{held:?}");
+    server.stop();
+    let before = files(&data);
+    let lines = printed(&["dump", text(&data)], 0);
+    let topic = of_kind(&lines, "topic")[0];
+    assert_eq!((&topic["topic"], &topic["messages"], &topic["tail"]), (&"t".into(), &5.into(), &5.into()));
+    let group = of_kind(&lines, "group")[0];
+    assert_eq!((&group["cursor"], &group["ready"], &group["in_flight"]), (&3.into(), &2.into(), &1.into()), "{group}");
+    let messages = of_kind(&lines, "message");
+    let states: Vec<&str> = messages.iter().map(|one| one["groups"]["g"]["state"].as_str().expect("a state")).collect();
+    assert_eq!(states, ["settled", "settled", "in_flight", "ready", "ready"], "the lease of an hour ran on");
+    assert!(messages.iter().all(|one| one.get("body").is_none()));
+    assert_eq!(messages[0]["bytes"], 10);
+    let bodies = printed(&["dump", text(&data), "--bodies"], 0);
+    let bodies: Vec<&Value> = of_kind(&bodies, "message").iter().map(|one| &one["body"]).collect();
+    assert_eq!(bodies, ["first body", "b", "c", "d", "e"]);
+    let words = run(&["dump", text(&data)]);
+    assert!(words.ended(0).contains("group g: cursor 3, 2 ready, 1 leased, 0 delayed"), "{words:?}");
+    let log = printed(&["dump", text(&data), "--log"], 0);
+    let lsns: Vec<u64> = of_kind(&log, "entry").iter().filter_map(|entry| entry["lsn"].as_u64()).collect();
+    let last = log.last().expect("an end")["last_lsn"].as_u64();
+    assert!(lsns.iter().copied().eq(1..=last.expect("a number")), "{lsns:?}");
+    for kind in ["Epoch", "TopicPut", "GroupPut", "Published", "Settled", "Leased"] {
+        let entries = of_kind(&log, "entry");
+        assert!(entries.iter().any(|entry| entry["entry"][kind].is_object()), "no {kind} in the log");
+    }
+    assert!(!run(&["dump", text(&data), "--log"]).ended(0).contains("first body"));
+    assert!(files(&data) == before, "the dump changed the directory");
+}
+
+#[test]
+fn dump_of_a_damaged_directory_prints_what_lies_before_the_damage_and_names_it() {
+    let (_scratch, data) = scratch();
+    let server = filled(&data);
+    server.run(&["topic", "create", "later"]).ended(0);
+    server.run(&["publish", "later", "behind the damage"]).ended(0);
+    server.stop();
+    let flipped = files(&data.join("log")).into_iter().find_map(|(path, mut bytes)| {
+        let at = bytes.windows(17).position(|window| window == b"behind the damage")?;
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).expect("the file is written");
+        Some(path)
+    });
+    let path = flipped.expect("the body is in the log");
+    for arguments in [["dump", text(&data)].as_slice(), &["dump", text(&data), "--log"]] {
+        let lines = printed(arguments, 5);
+        let end = lines.last().expect("an end");
+        assert_eq!((&end["kind"], &end["whole"]), (&"end".into(), &false.into()));
+        assert_eq!(end["damage"]["file"].as_str(), path.file_name().and_then(|name| name.to_str()), "{end}");
+        assert!(lines.iter().all(|line| line["topic"] != "later" || line["messages"] == 0), "{lines:?}");
+        let before = lines.iter().filter(|line| line["kind"] == "message" || line["entry"]["Published"].is_object());
+        assert!(before.count() >= 1, "what lies before is printed: {lines:?}");
+    }
+    assert_eq!(of_kind(&printed(&["dump", text(&data)], 5), "message").len(), 5);
+}
+
 /// All that a client can see of the directory.
 fn seen(server: &Server) -> Vec<Value> {
     let looks: [&[&str]; 4] = [

@@ -1,6 +1,6 @@
 //! `windlass check`: reads the log of a stopped server and says whether it is whole. Changes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,8 +10,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::show::{self, Format};
 use crate::cli::stopped::must_be_there;
 use crate::disk::RealDisk;
-use crate::engine::Home;
-use crate::log::{CheckReport, MarkError, Place, check, read_mark};
+use crate::engine::{Home, Watched};
+use crate::log::{CheckReport, Damage, MarkError, Place, check, read_mark};
 
 /// Verifies every frame of a stopped server's log, without changing anything. Exit code 5: damage.
 #[derive(Debug, Args)]
@@ -24,28 +24,48 @@ pub struct CheckArguments {
     output: Format,
 }
 
-/// Does what the arguments say.
-pub fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
-    must_be_there(&arguments.dir)?;
-    let watched = Home::watch(&arguments.dir)?;
+/// A log that was read through, and nobody writes to as long as this lives.
+pub struct Looked {
+    /// Whether the directory is where it was made.
+    pub place: Place,
+    /// What was found.
+    pub report: CheckReport,
+    _watched: Watched,
+}
+
+/// Reads the log of a stopped server through.
+pub fn looked(dir: &Path) -> Result<Looked, Failure> {
+    must_be_there(dir)?;
+    let watched = Home::watch(dir)?;
     let place = if watched.is_copy { Place::Copy } else { Place::Original };
-    let mark = match read_mark(&RealDisk, &arguments.dir) {
+    let mark = match read_mark(&RealDisk, dir) {
         Ok(mark) => mark,
         Err(MarkError::Damaged { at_byte, .. }) => {
-            let damage = json!({"file": "CLEAN", "at_byte": at_byte, "why": "the mark of the clean stop is damaged"});
-            return tell(arguments.output, &json!({"whole": false, "damage": damage}));
+            let why = "the mark of the clean stop is damaged".to_owned();
+            let damage = Damage { file: "CLEAN".to_owned(), at_byte, why };
+            let report = CheckReport { damage: Some(damage), ..CheckReport::default() };
+            return Ok(Looked { place, report, _watched: watched });
         }
         Err(error) => return Err(error.into()),
     };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} segments, {eta} left");
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let report = check(&RealDisk, &arguments.dir, place, mark, &mut |progress| {
+    let report = check(&RealDisk, dir, place, mark, &mut |progress| {
         bar.set_length(progress.segments as u64);
         bar.set_position(progress.done as u64);
     })?;
     bar.finish_and_clear();
-    drop(watched);
-    tell(arguments.output, &view(&report))
+    Ok(Looked { place, report, _watched: watched })
+}
+
+/// Does what the arguments say.
+pub fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
+    tell(arguments.output, &view(&looked(&arguments.dir)?.report))
+}
+
+/// Damage as JSON.
+pub fn damage_view(damage: &Damage) -> Value {
+    json!({"file": damage.file, "at_byte": damage.at_byte, "why": damage.why})
 }
 
 fn view(report: &CheckReport) -> Value {
@@ -60,7 +80,7 @@ fn view(report: &CheckReport) -> Value {
         "bytes": report.bytes,
         "last_lsn": report.last.get(),
         "torn": torn.map(|torn| json!({"file": torn.file, "at_byte": torn.at_byte, "bytes": torn.bytes})),
-        "damage": damage.map(|damage| json!({"file": damage.file, "at_byte": damage.at_byte, "why": damage.why})),
+        "damage": damage.map(damage_view),
     })
 }
 

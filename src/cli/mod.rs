@@ -5,6 +5,7 @@ mod body;
 mod chaos;
 mod check;
 mod client;
+mod dump;
 mod exit;
 mod group;
 mod history;
@@ -80,6 +81,7 @@ enum Command {
     Backup(backup::BackupArguments),
     Restore(restore::RestoreArguments),
     Check(check::CheckArguments),
+    Dump(dump::DumpArguments),
     Chaos(chaos::ChaosArguments),
     History(history::HistoryArguments),
     Reindex(reindex::ReindexArguments),
@@ -129,6 +131,7 @@ impl Command {
             Self::Backup(arguments) => backup::run(&arguments),
             Self::Restore(arguments) => restore::run(&arguments),
             Self::Check(arguments) => check::run(&arguments),
+            Self::Dump(arguments) => dump::run(&arguments),
             Self::Chaos(arguments) => chaos::run(&arguments),
             Self::History(arguments) => history::run(&arguments),
             Self::Reindex(arguments) => reindex::run(&arguments),
@@ -164,6 +167,7 @@ impl Command {
             Self::Serve(_)
             | Self::Restore(_)
             | Self::Check(_)
+            | Self::Dump(_)
             | Self::Reindex(_)
             | Self::Bench(_)
             | Self::Completions { .. } => {

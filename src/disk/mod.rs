@@ -1,6 +1,7 @@
 //! Files, syncs and directories: the only way from `log` to the device. [`RealDisk`] is the
 //! machine's own; [`sim::SimDisk`] loses power, fills up and fails on demand.
 
+mod overlay;
 mod real;
 #[doc(hidden)]
 pub mod sim;
@@ -10,6 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use overlay::{Cut, Overlay};
 pub use real::RealDisk;
 pub use tree::sync_tree;
 

@@ -14,6 +14,7 @@ mod decide_settle;
 mod delayed;
 mod derived;
 mod digest;
+mod dump;
 mod entry;
 mod errors;
 mod front;
@@ -50,6 +51,7 @@ pub use backup::{
     Backup, BackupError, BackupFiles, BackupProgress, BackupReport, RestoreError, Restored, VerifyError, list_backups,
     restore_backup, verify_backup,
 };
+pub use dump::entry_text;
 pub use errors::*;
 pub use home::{FORMAT, Home, HomeError, LocalOptions, Watched, format_of, put_format, take_lock};
 pub use limits::Limits;

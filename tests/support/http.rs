@@ -214,6 +214,11 @@ impl Pending {
     pub fn reply(mut self) -> Reply {
         Reply::read(&mut self.0)
     }
+
+    /// The connection, for whoever wants to see every byte.
+    pub fn into_stream(self) -> TcpStream {
+        self.0
+    }
 }
 
 /// An answer.
