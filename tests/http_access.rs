@@ -48,7 +48,7 @@ fn rig() -> (Rig, Vec<Target>) {
             .replace("{backup}", "none"),
         right: route.right(),
         names_topic: route.path.contains("{topic}"),
-        whole_account: ["/tokens", "/backups"].iter().any(|part| route.path.contains(part)),
+        whole_account: ["/tokens", "/backups", "/v1/history"].iter().any(|part| route.path.contains(part)),
         cloudflare: false,
         body: if route.path.ends_with("/topics") { json!({"name": MARK}).to_string() } else { String::new() },
     });
