@@ -15,4 +15,5 @@ pub mod log;
 #[path = "../migrations/mod.rs"]
 pub mod migrations;
 pub mod model;
+pub mod planted;
 pub mod server;
