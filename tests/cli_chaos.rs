@@ -3,6 +3,7 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+mod counts;
 mod process;
 
 use std::collections::BTreeSet;
@@ -54,7 +55,8 @@ fn a_server_that_kills_itself_loses_nothing_and_the_history_says_so() {
     assert!(shown.contains("faults.restart_every") && shown.contains("faults.duplicate"), "{shown}");
     let mut client = Client::new(server.address);
     let mut published = BTreeSet::new();
-    for number in 0..100 {
+    let begun = std::time::Instant::now();
+    for number in 0..counts::rounds("WINDLASS_CHAOS_MESSAGES", 100, 4_000) {
         let message = json!({"messages": [{"body": number.to_string(), "key": (number % 7).to_string()}]});
         let made = insist(&mut client, &format!("{T}/messages/batch"), &message);
         published.insert(made["messages"][0]["id"].as_str().unwrap().to_owned());
@@ -87,7 +89,10 @@ fn a_server_that_kills_itself_loses_nothing_and_the_history_says_so() {
     let findings = verdict["groups"][0]["findings"].as_array().unwrap();
     let wrong = ["lost", "doubled"];
     assert!(findings.iter().all(|one| !wrong.contains(&one["finding"].as_str().unwrap())), "{verdict:#}");
-    println!("chaos: {restarts} restarts of a server by itself, {} messages, none lost", published.len());
+    let (messages, seconds) = (published.len(), begun.elapsed().as_secs_f64());
+    println!(
+        "chaos: {messages} messages, {restarts} restarts of the server by itself, seed 3, none lost, {seconds:.1} s"
+    );
 }
 
 /// A history of three messages of one key, told line by line.

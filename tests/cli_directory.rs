@@ -175,6 +175,10 @@ fn dump_prints_what_is_there_and_changes_nothing() {
         assert!(entries.iter().any(|entry| entry["entry"][kind].is_object()), "no {kind} in the log");
     }
     assert!(!run(&["dump", text(&data), "--log"]).ended(0).contains("first body"));
+    let copy = data.with_file_name("copy");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&data).arg(&copy).status();
+    assert!(copied.expect("cp runs").success());
+    assert_eq!(printed(&["dump", text(&copy)], 0), lines, "a copy shows the same");
     assert!(files(&data) == before, "the dump changed the directory");
 }
 

@@ -4,16 +4,17 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+mod counts;
 #[path = "support/http.rs"]
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Reply, Rig};
-use windlass::chaos::{Event, Finding, Judge, Line};
+use windlass::chaos::{Event, Judge, Line};
 use windlass::model::Permissions;
 
 const V1: &str = "/api/windlass/v1";
@@ -402,9 +403,8 @@ fn a_history_tells_no_body_and_no_token_and_only_its_own_account() {
     );
 }
 
-/// The consumers of all dialects, with every fault of deliveries and acks at once: each message is processed.
-#[test]
-fn consumers_of_every_dialect_get_every_message_whatever_is_dealt() {
+/// What a run of consumers was dealt, by fault, and how many leases were ended by a fault.
+fn consumers_get_everything(seed: u64) -> (BTreeMap<String, u64>, u64) {
     let chaos = Chaos::start();
     let rig = &chaos.rig;
     let queues = "/client/v4/accounts/default/queues";
@@ -417,39 +417,33 @@ fn consumers_of_every_dialect_get_every_message_whatever_is_dealt() {
     for number in 0..30 {
         chaos.publish(Some(&format!("k.{number}")), &number.to_string());
     }
-    let faults = json!({"seed": 2, "duplicate": 100, "lapse": 100, "reorder": 300, "drop_ack": 100,
-        "unavailable": 50, "throttle": 50});
-    chaos.faults(faults);
-    let (mut native, mut of_cloudflare, mut sequin, mut of_jcq) =
-        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    chaos.faults(json!({"seed": seed, "duplicate": 100, "lapse": 100, "reorder": 300, "drop_ack": 100,
+        "unavailable": 50, "throttle": 50}));
+    let mut got: [BTreeSet<String>; 4] = Default::default();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let ask = |path: &str, body: &Value| {
+        Some(rig.post(path, body)).filter(|reply| reply.status == 200).map(|reply| reply.json())
+    };
     let mut rounds = 0;
-    while [&native, &of_cloudflare, &sequin, &of_jcq].iter().any(|set| set.len() < 30) {
+    while got.iter().any(|set| set.len() < 30) {
+        let [native, of_cloudflare, sequin, of_jcq] = &mut got;
         rounds += 1;
-        assert!(rounds < 500, "{} {} {} {}", native.len(), of_cloudflare.len(), sequin.len(), of_jcq.len());
+        assert!(rounds < 500, "seed {seed}: {native:?} {of_cloudflare:?} {sequin:?} {of_jcq:?}");
         rig.advance(Duration::from_secs(61));
-        let pulled = rig.post(&format!("{T}/groups/g/pull"), &json!({"batch_max": 4, "encoding": "text"}));
-        if pulled.status == 200 {
-            for message in pulled.json()["messages"].as_array().unwrap() {
-                native.insert(text(&message["body"]));
-                let _ = rig.post(&format!("{T}/groups/g/ack"), &json!({"tokens": [message["token"]]}));
-            }
+        let pulled = ask(&format!("{T}/groups/g/pull"), &json!({"batch_max": 4, "encoding": "text"}));
+        for message in pulled.iter().flat_map(|pulled| pulled["messages"].as_array().unwrap()) {
+            native.insert(text(&message["body"]));
+            ask(&format!("{T}/groups/g/ack"), &json!({"tokens": [message["token"]]}));
         }
-        let pulled = rig.post(&format!("{queue}/messages/pull"), &json!({"batch_size": 4}));
-        if pulled.status == 200 {
-            for message in pulled.json()["result"]["messages"].as_array().unwrap() {
-                of_cloudflare.insert(text(&message["id"]));
-                let acks = json!({"acks": [{"lease_id": message["lease_id"]}]});
-                let _ = rig.post(&format!("{queue}/messages/ack"), &acks);
-            }
+        let pulled = ask(&format!("{queue}/messages/pull"), &json!({"batch_size": 4}));
+        for message in pulled.iter().flat_map(|pulled| pulled["result"]["messages"].as_array().unwrap()) {
+            of_cloudflare.insert(text(&message["id"]));
+            ask(&format!("{queue}/messages/ack"), &json!({"acks": [{"lease_id": message["lease_id"]}]}));
         }
-        let pulled = rig.post("/api/streams/t/consumers/reader/receive", &json!({"batch_size": 4}));
-        if pulled.status == 200 {
-            for message in pulled.json()["data"].as_array().unwrap() {
-                sequin.insert(text(&message["message"]["data"]));
-                let acks = json!({"ack_ids": [message["ack_id"]]});
-                let _ = rig.post("/api/streams/t/consumers/reader/ack", &acks);
-            }
+        let pulled = ask("/api/streams/t/consumers/reader/receive", &json!({"batch_size": 4}));
+        for message in pulled.iter().flat_map(|pulled| pulled["data"].as_array().unwrap()) {
+            sequin.insert(text(&message["message"]["data"]));
+            ask("/api/streams/t/consumers/reader/ack", &json!({"ack_ids": [message["ack_id"]]}));
         }
         let pulled = rig.get(jcq);
         if pulled.status == 200 {
@@ -458,20 +452,35 @@ fn consumers_of_every_dialect_get_every_message_whatever_is_dealt() {
             of_jcq.extend(messages.iter().map(|message| text(&message["messageBody"])));
             let ack = json!({"topic": "t", "consumerGroupId": "group-of-jcq", "ackAction": "SUCCESS",
                 "ackIndex": result["ackIndex"]});
-            let _ = rig.post("/v2/ack", &ack);
+            ask("/v2/ack", &ack);
         }
     }
-    let dealt = rig.get(&format!("{T}/chaos")).expect(200)["dealt"].clone();
-    for fault in ["duplicate", "lapse", "reorder", "drop_ack", "unavailable", "throttle"] {
-        assert!(dealt[fault]["dealt"].as_u64().unwrap() > 0, "{fault}: {dealt}");
-    }
-    println!("chaos: 30 messages to 4 dialects in {rounds} rounds, dealt {dealt}");
-    // The same from the history: whatever was lost is named.
+    // The same from the history: every group was handed everything, and no ack went for nothing.
     let mut judge = Judge::default();
     chaos.history().iter().for_each(|line| judge.read(line));
-    for verdict in judge.judge(|_, _| true, None) {
-        assert_eq!((verdict.published, verdict.waiting), (30, 0), "{verdict:?}");
-        assert_eq!(verdict.count(Finding::Lost), 0);
-        assert!(verdict.lapsed_by_fault > 0, "{verdict:?}");
+    let verdicts = judge.judge(|_, _| true, None);
+    assert_eq!(verdicts.len(), 4);
+    assert!(verdicts.iter().all(|verdict| (verdict.published, verdict.waiting) == (30, 0)), "{verdicts:?}");
+    let dealt = rig.get(&format!("{T}/chaos")).expect(200)["dealt"].clone();
+    let dealt = dealt.as_object().unwrap().iter();
+    let dealt = dealt.map(|(fault, dealt)| (fault.clone(), dealt["dealt"].as_u64().unwrap())).collect();
+    (dealt, verdicts.iter().map(|verdict| verdict.lapsed_by_fault).sum())
+}
+
+/// The consumers of all dialects, with every fault of deliveries and acks at once: each message is processed.
+#[test]
+fn consumers_of_every_dialect_get_every_message_whatever_is_dealt() {
+    let (begun, mut all, mut lapsed) = (Instant::now(), BTreeMap::<String, u64>::new(), 0);
+    let seeds = counts::rounds("WINDLASS_CHAOS_SEEDS", 2, 300);
+    for seed in 0..seeds {
+        let (dealt, ended) = consumers_get_everything(seed);
+        dealt.into_iter().for_each(|(fault, count)| *all.entry(fault).or_default() += count);
+        lapsed += ended;
     }
+    for fault in ["duplicate", "lapse", "reorder", "drop_ack", "unavailable", "throttle"] {
+        assert!(all.get(fault).is_some_and(|count| *count > 0), "{fault}: {all:?}");
+    }
+    assert!(lapsed > 0, "the history tells of leases that faults ended");
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("chaos: 30 messages to 4 dialects, {seeds} seeds from 0, dealt {all:?}, none lost, {seconds:.1} s");
 }

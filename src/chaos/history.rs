@@ -95,6 +95,8 @@ impl History {
 
     /// The open deliveries that a settle means.
     pub fn meant(&self, settle: &Line) -> Vec<Line> {
+        // What has ended is open no more.
+        self.write(&[]);
         self.lock().leases.meant(settle)
     }
 
@@ -198,7 +200,13 @@ mod tests {
             delivery(&history, "two"),
             Line { attempts_max: Some(1), ..delivery(&history, "last") },
         ]);
-        history.write(&[Line { event: Event::Ack, ..delivery(&history, "two") }]);
+        let ack = |token: &str, outcome: &str| {
+            let outcome = Some(outcome.to_owned());
+            Line { event: Event::Ack, outcome, ..delivery(&history, token) }
+        };
+        assert_eq!(history.meant(&ack("two", "")).len(), 1);
+        history.write(&[ack("two", "settled"), ack("one", "unknown")]);
+        assert!(history.meant(&ack("two", "")).is_empty(), "it is settled");
         drop(history);
         // A kill in the middle of a line.
         File::options()
@@ -220,13 +228,14 @@ mod tests {
                 (Delivery, "two"),
                 (Delivery, "last"),
                 (Ack, "two"),
+                (Ack, "one"),
                 (Lapse, "one"),
                 (Lapse, "last"),
                 (DeadLetter, "last")
             ]
         );
         // After a restart the end is known by the wall clock; it has passed, and is told as passed by then.
-        assert!(all(&path)[4].boot_ms >= ends);
+        assert!(all(&path)[5].boot_ms >= ends);
     }
 
     #[test]

@@ -109,11 +109,12 @@ impl Leases {
                 let ends = line.wall_ms.saturating_add(line.held_ms.or(line.lease_ms).unwrap_or(0));
                 self.open(line, now.saturating_add(ends.saturating_sub(wall)));
             }
-            Event::Extend => {
+            Event::Extend if line.is_done() => {
                 let ends = line.wall_ms.saturating_add(line.lease_ms.unwrap_or(0));
                 self.extend(line, now.saturating_add(ends.saturating_sub(wall)));
             }
-            Event::Ack | Event::Nack | Event::Bury | Event::Lapse => self.close(line),
+            Event::Ack | Event::Nack | Event::Bury if line.is_done() => self.close(line),
+            Event::Lapse => self.close(line),
             Event::Purge | Event::DeleteTopic => {
                 self.forget(|lease| lease.account == line.account && lease.topic == line.topic);
             }
@@ -123,6 +124,8 @@ impl Leases {
             Event::Discard => self.forget(|lease| {
                 lease.account == line.account && lease.topic == line.topic && lease.offset == line.offset
             }),
+            // What was not done changes nothing.
+            Event::Ack | Event::Nack | Event::Extend | Event::Bury => {}
             Event::Start | Event::Faults | Event::Publish | Event::DeadLetter | Event::Fault | Event::Full => {}
         }
     }

@@ -123,6 +123,11 @@ impl Line {
         self
     }
 
+    /// Whether a settle was done.
+    pub fn is_done(&self) -> bool {
+        matches!(self.outcome.as_deref(), Some("settled" | "settled_late"))
+    }
+
     /// A line about a group.
     pub fn of(&mut self, group: &GroupName) -> &mut Self {
         self.group = Some(group.to_string());

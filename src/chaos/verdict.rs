@@ -114,6 +114,8 @@ struct GroupState {
     progress: HashMap<String, Progress>,
     /// Message and fault of each lease, by its token.
     leases: HashMap<String, (String, Option<Fault>)>,
+    /// Messages of each handle.
+    handles: HashMap<String, Vec<String>>,
 }
 
 type TopicName = (String, String);
@@ -242,6 +244,9 @@ impl GroupState {
         if let Some(token) = &line.token {
             self.leases.insert(token.clone(), (id.clone(), line.fault));
         }
+        if let Some(handle) = &line.handle {
+            self.handles.entry(handle.clone()).or_default().push(id.clone());
+        }
         // What was given back for the sake of the order, nobody saw.
         if line.fault != Some(Fault::Reorder) {
             self.progress.entry(id).or_default().deliveries += 1;
@@ -251,30 +256,33 @@ impl GroupState {
 
     fn settle(&mut self, line: &Line) {
         let lease = line.token.as_ref().and_then(|token| self.leases.get(token)).cloned();
-        let id = line.id.clone().or_else(|| lease.as_ref().map(|(id, _)| id.clone()));
+        let by_handle =
+            || line.handle.as_ref().and_then(|handle| self.handles.get(handle)).cloned().unwrap_or_default();
+        let told = line.id.clone().or_else(|| lease.as_ref().map(|(id, _)| id.clone()));
+        let ids = told.map_or_else(by_handle, |id| vec![id]);
         let outcome = line.outcome.as_deref().unwrap_or_default();
         match line.event {
             Event::Ack if line.fault == Some(Fault::DropAck) => self.verdict.acks_dropped += 1,
             Event::Ack => match outcome {
-                "settled" => self.finish(id, End::Acked),
+                "settled" => self.finish(ids, End::Acked),
                 "settled_late" => {
                     self.verdict.acked_late += 1;
-                    self.finish(id, End::Acked);
+                    self.finish(ids, End::Acked);
                 }
                 "already_settled" => self.verdict.acked_again += 1,
                 "taken_over" => self.verdict.taken_over += 1,
                 "lapsed" => self.verdict.refused_late += 1,
                 _ => {}
             },
-            Event::DeadLetter => self.finish(id, End::Dead),
+            Event::DeadLetter => self.finish(ids, End::Dead),
             Event::Lapse if lease.is_some_and(|(_, fault)| fault.is_some()) => self.verdict.lapsed_by_fault += 1,
             Event::Lapse => self.verdict.lapsed += 1,
             _ => {}
         }
     }
 
-    fn finish(&mut self, id: Option<String>, end: End) {
-        if let Some(id) = id {
+    fn finish(&mut self, ids: Vec<String>, end: End) {
+        for id in ids {
             self.progress.entry(id).or_default().end = end;
         }
     }
