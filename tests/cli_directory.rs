@@ -208,6 +208,30 @@ fn dump_of_a_damaged_directory_prints_what_lies_before_the_damage_and_names_it()
     assert_eq!(of_kind(&printed(&["dump", text(&data)], 5), "message").len(), 5);
 }
 
+#[test]
+fn dump_of_a_directory_with_damage_in_an_older_segment_shows_the_state_before_it() {
+    let (_scratch, data) = scratch();
+    filled(&data).stop();
+    let server = Server::start(&data);
+    server.run(&["topic", "create", "later"]).ended(0);
+    server.stop();
+    let flipped = files(&data.join("log")).into_iter().find_map(|(path, mut bytes)| {
+        let at = bytes.windows(10).position(|window| window == b"first body")?;
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).expect("the file is written");
+        Some(path)
+    });
+    let path = flipped.expect("the body is in the log");
+    let lines = printed(&["dump", text(&data)], 5);
+    let topics = of_kind(&lines, "topic");
+    assert_eq!((topics.len(), &topics[0]["topic"], &topics[0]["messages"]), (1, &"t".into(), &0.into()), "{lines:?}");
+    let damage = &lines.last().expect("an end")["damage"];
+    assert_eq!(damage["file"].as_str(), path.file_name().and_then(|name| name.to_str()));
+    let log = printed(&["dump", text(&data), "--log"], 5);
+    assert!(of_kind(&log, "entry").iter().any(|entry| entry["entry"]["GroupPut"].is_object()));
+    assert!(of_kind(&log, "entry").iter().all(|entry| entry["entry"]["Published"].is_null()));
+}
+
 /// All that a client can see of the directory.
 fn seen(server: &Server) -> Vec<Value> {
     let looks: [&[&str]; 4] = [
