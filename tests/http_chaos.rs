@@ -403,6 +403,37 @@ fn a_history_tells_no_body_and_no_token_and_only_its_own_account() {
     );
 }
 
+/// One handle names all leases of a JCQ pull; those that a fault has ended are not among them any more.
+#[test]
+fn an_ack_of_a_batch_is_told_of_those_messages_that_it_settled() {
+    let mut mixed = 0;
+    for seed in 0..6 {
+        let chaos = Chaos::start();
+        let rig = &chaos.rig;
+        let jcq = "/v2/messages?topic=t&consumerGroupId=group-of-jcq";
+        rig.get(jcq).expect(200);
+        (0..4).for_each(|number| drop(chaos.publish(None, &number.to_string())));
+        chaos.faults(json!({"seed": seed, "duplicate": 500}));
+        let result = rig.get(jcq).expect(200)["result"].clone();
+        rig.delete(&format!("{T}/chaos")).expect(204);
+        let ack = json!({"topic": "t", "consumerGroupId": "group-of-jcq", "ackAction": "SUCCESS",
+            "ackIndex": result["ackIndex"]});
+        rig.post("/v2/ack", &ack);
+        let told = chaos.history();
+        let handed = told.iter().filter(|line| line.event == Event::Delivery);
+        let kept: BTreeSet<_> =
+            handed.clone().filter(|line| line.fault.is_none()).map(|line| line.id.clone()).collect();
+        let acked = told.iter().filter(|line| line.event == Event::Ack && line.id.is_some());
+        let acked: BTreeSet<_> = acked.map(|line| line.id.clone()).collect();
+        assert!(acked.is_subset(&kept), "seed {seed}: {told:#?}");
+        let counts = rig.get(&format!("{T}/groups/group-of-jcq/counts")).expect(200);
+        let left: u64 = ["ready", "in_flight", "delayed"].iter().map(|name| counts[name].as_u64().unwrap()).sum();
+        assert_eq!(left, 4 - acked.len() as u64, "seed {seed}: what is told as acked is what is gone");
+        mixed += u64::from(!acked.is_empty() && left > 0);
+    }
+    assert!(mixed > 0, "some batches had both");
+}
+
 /// What a run of consumers was dealt, by fault, and how many leases were ended by a fault.
 fn consumers_get_everything(seed: u64) -> (BTreeMap<String, u64>, u64) {
     let chaos = Chaos::start();

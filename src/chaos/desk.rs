@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -97,7 +98,8 @@ impl Chaos {
             let path = path.to_owned();
             move |source| ChaosError::Io { path, source }
         };
-        std::fs::create_dir_all(&options.dir).map_err(failed(&options.dir))?;
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(&options.dir).map_err(failed(&options.dir))?;
         let settings = options.dir.join("faults.json");
         let given = match std::fs::read(&settings) {
             Ok(bytes) => read_settings(&bytes).map_err(|error| failed(&settings)(error.into()))?,
