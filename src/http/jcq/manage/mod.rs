@@ -142,7 +142,7 @@ impl ManagementCall {
     /// The page that is asked for.
     pub fn page(&self) -> Result<Page, Fault> {
         let number = |name: &str, default: usize| match self.parameter(name) {
-            Some(text) => digits(&text).ok_or_else(|| Fault::parameter(name)),
+            Some(text) => digits(text).ok_or_else(|| Fault::parameter(name)),
             None => Ok(default),
         };
         let size = number("pageSize", PAGE_SIZE_DEFAULT)?;
