@@ -415,6 +415,7 @@ fn an_ack_of_a_batch_is_told_of_those_messages_that_it_settled() {
         (0..4).for_each(|number| drop(chaos.publish(None, &number.to_string())));
         chaos.faults(json!({"seed": seed, "duplicate": 500}));
         let result = rig.get(jcq).expect(200)["result"].clone();
+        rig.delete(&format!("{T}/chaos")).expect(204);
         let ack = json!({"topic": "t", "consumerGroupId": "group-of-jcq", "ackAction": "SUCCESS",
             "ackIndex": result["ackIndex"]});
         rig.post("/v2/ack", &ack);
