@@ -233,14 +233,10 @@ impl State {
     }
 
     fn apply_epoch(&mut self, boot_id: u128, boot: u64, before: u64) {
-        if boot_id != self.boot_id {
+        let lapse = planted(Defect::LeasesLapseAtStart);
+        if boot_id != self.boot_id || lapse {
             for group in self.groups.values_mut() {
-                group.rebase(before, boot);
-            }
-        }
-        if planted(Defect::LeasesLapseAtStart) {
-            for group in self.groups.values_mut() {
-                group.rebase(u64::MAX, boot);
+                group.rebase(if lapse { u64::MAX } else { before }, boot);
             }
         }
         self.boot_id = boot_id;
