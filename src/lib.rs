@@ -15,3 +15,4 @@ pub mod log;
 pub mod migrations;
 pub mod model;
 pub mod server;
+pub mod torture;

@@ -17,7 +17,7 @@ pub enum Exit {
     Nothing = 3,
     /// The server cannot be reached.
     Unreachable = 4,
-    /// The log, or a backup, is damaged.
+    /// The log, or a backup, is damaged; or a promise was broken under torture.
     Damaged = 5,
 }
 
@@ -34,7 +34,7 @@ pub const EXIT_CODES: &str = "Exit codes:
   2  wrong usage
   3  nothing there: an empty pull or peek
   4  the server cannot be reached
-  5  damage found (check, restore)";
+  5  damage found (check, restore), a promise broken (torture)";
 
 /// Why a command failed; said once, at the end.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,8 @@ other!(
     crate::log::OpenError,
     crate::model::NameError,
     crate::server::BindError,
-    crate::server::TlsError
+    crate::server::TlsError,
+    crate::torture::TortureError
 );
 
 /// A problem document in one line: title, detail, code, and where in the request it lies.

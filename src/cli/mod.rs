@@ -20,6 +20,7 @@ mod span;
 mod stopped;
 mod token;
 mod topic;
+mod torture;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -75,6 +76,7 @@ enum Command {
     Restore(restore::RestoreArguments),
     Check(check::CheckArguments),
     Reindex(reindex::ReindexArguments),
+    Torture(torture::TortureArguments),
     /// Measures this machine, this server, and what both could reach at best.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -122,6 +124,7 @@ impl Command {
             Self::Restore(arguments) => restore::run(&arguments),
             Self::Check(arguments) => check::run(&arguments),
             Self::Reindex(arguments) => reindex::run(&arguments),
+            Self::Torture(arguments) => torture::run(&arguments),
             Self::Bench(command) => match bench::run(command) {
                 Ok(()) => Ok(Exit::Done),
                 Err(error) => Err(Failure::said(error.to_string())),
@@ -153,6 +156,7 @@ impl Command {
             | Self::Restore(_)
             | Self::Check(_)
             | Self::Reindex(_)
+            | Self::Torture(_)
             | Self::Bench(_)
             | Self::Completions { .. } => {
                 return false;
