@@ -14,5 +14,6 @@ pub mod log;
 #[path = "../migrations/mod.rs"]
 pub mod migrations;
 pub mod model;
+pub mod planted;
 pub mod server;
 pub mod torture;

@@ -58,6 +58,24 @@ fn entries_and_records_come_back_after_a_clean_stop() {
 }
 
 #[test]
+fn every_life_has_an_epoch_of_its_own_that_is_durable_before_it_writes() {
+    let (mut disk, clock) = (new_disk(3), clock());
+    let mut seen: Vec<windlass::log::Epoch> = Vec::new();
+    for life in 0..20 {
+        let (mut log, report, _) = open(&disk, &clock);
+        let epoch = log.epoch();
+        assert_eq!(report.epoch, epoch);
+        let newer = seen.last().is_none_or(|last| epoch.counter > last.counter);
+        assert!(newer && seen.iter().all(|known| known.random != epoch.random), "an epoch came again: {epoch:?}");
+        seen.push(epoch);
+        append(&mut log, &clock, life, 40);
+        drop(log);
+        // Of what it wrote nothing need be there; of its start everything is.
+        disk = disk.crash(life);
+    }
+}
+
+#[test]
 fn a_segment_has_the_bytes_that_the_format_says() {
     let (disk, clock) = (new_disk(1), clock());
     let (mut log, _, _) = open(&disk, &clock);

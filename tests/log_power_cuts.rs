@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod counts;
 mod log_rig;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use windlass::model::Lsn;
 
 /// Seeds in a normal run; each is several crashes on one disk. WINDLASS_SEEDS makes it longer.
 const SEEDS: u64 = 700;
+const SEEDS_LONG: u64 = 20_000;
 const GENERATIONS: u64 = 6;
 
 #[derive(Default, Debug)]
@@ -58,7 +60,7 @@ struct Trial {
 
 #[test]
 fn nothing_synced_is_lost_by_any_sequence_of_crashes() {
-    let seeds = std::env::var("WINDLASS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    let seeds = counts::rounds("WINDLASS_SEEDS", SEEDS, SEEDS_LONG);
     let mut seen = Seen::default();
     for seed in 0..seeds {
         let mut trial = Trial {

@@ -9,6 +9,7 @@ use crate::engine::writer::{Step, Writer, millis};
 use crate::engine::{Lateness, LookupError, SettleAction, SettleError, SettleOutcome};
 use crate::log::{Room, Urgency};
 use crate::model::{Attempt, TopicRef, TopicSettings};
+use crate::planted::{Defect, planted};
 
 /// Bytes of the log that one settled lease takes at most, unless it is buried.
 const SETTLE_BYTES: usize = 64;
@@ -294,6 +295,12 @@ impl Writer {
             state.totals.dead_lettered += 1;
         }
         let row = RowDisk { origin: Some(Box::new(origin)), idempotency: None, ..row };
+        if planted(Defect::DeadLetterInTwoCommits) && self.log.fits(3 * MOVE_BYTES) {
+            self.emit(&Entry::Settled { group, offsets: vec![offset] });
+            self.require_sync();
+            // A log that failed refuses the rest as well.
+            let _ = self.commit();
+        }
         let from = MovedFrom { group: Some(group), topic: from_topic, offset, before: Sums::default() };
         self.move_row(from, to, row);
         self.touch_groups(&[group]);

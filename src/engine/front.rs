@@ -12,6 +12,7 @@ use crate::engine::rows::Found;
 use crate::engine::writer::{HELD_UP_MS, Job, Writer};
 use crate::log::{Fatal, Loc, Room, Urgency, entry_bytes, record_bytes};
 use crate::model::Lsn;
+use crate::planted::{Defect, planted};
 
 /// Bytes of rewritten records, and facts kept, that one turn adds at most.
 const PIECE_BYTES: usize = 1 << 20;
@@ -205,7 +206,8 @@ impl Writer {
         // On a full disk they are minded.
         let slack_segments = if self.log.space_state().no_space { 0 } else { SLACK_SEGMENTS };
         let slack = slack_segments * first.file_bytes.max(second.file_bytes);
-        if total <= slack || self.checkpoint_lsn.next() < second.first || total <= 2 * self.live_bytes() + slack {
+        let covered = self.checkpoint_lsn.next() >= second.first || planted(Defect::DropBeforeCheckpoint);
+        if total <= slack || !covered || total <= 2 * self.live_bytes() + slack {
             return;
         }
         let first_topic = self.state.topics.keys().next().copied().unwrap_or(0);
@@ -401,7 +403,9 @@ impl Writer {
         // What was said again must be durable before what said it first may go.
         self.require_sync();
         self.commit()?;
-        self.log.drop_front(self.front.next);
+        let beyond = self.log.segments().get(2).map(|segment| segment.first.get());
+        let next = beyond.filter(|_| planted(Defect::DropOneTooMany)).unwrap_or(self.front.next);
+        self.log.drop_front(next);
         tracing::debug!(segment = self.front.segment, "the front segment of the log was dropped");
         self.front = Front { eager: true, ..Front::default() };
         Ok(())

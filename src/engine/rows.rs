@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::entry::{OriginDisk, RowDisk, Sums};
 use crate::log::Loc;
+use crate::planted::{Defect, planted};
 
 /// Messages in a block.
 pub const BLOCK_ROWS: u64 = 512;
@@ -180,7 +181,8 @@ impl Block {
 
     /// As the index keeps it. Only for complete blocks.
     pub fn to_disk(&self) -> BlockDisk {
-        let rows = self.cells.iter().enumerate().filter_map(|(place, cell)| match cell {
+        let off = usize::from(planted(Defect::BlockOffByOne));
+        let rows = self.cells.iter().skip(off).enumerate().filter_map(|(place, cell)| match cell {
             Cell::Row { row, gone } => {
                 Some(StoredRow { place: place as u16, gone: *gone, before: row.before, row: row.to_disk() })
             }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::codec;
 use crate::engine::checkpoint::Delta;
 use crate::engine::command::{Command, PullWork, Reply, Sealed, Taken};
-use crate::engine::entry::{Entry, GroupNo, TopicNo};
+use crate::engine::entry::{Entry, GroupNo, ReturnDisk, TopicNo};
 use crate::engine::front::Front;
 use crate::engine::placing::Placing;
 use crate::engine::rows::BLOCK_ROWS;
@@ -21,6 +21,7 @@ use crate::engine::stats::Stats;
 use crate::engine::{AccessTable, PullError, Refusal, TornTail};
 use crate::log::{FRAME_HEADER_BYTES, Fatal, FrameMeta, Loc, Log, LogReader, RollError, Room, Urgency};
 use crate::model::{Lsn, Millis};
+use crate::planted::{Defect, planted};
 
 /// How the engine is set up, beside its [`Limits`](crate::engine::Limits).
 #[derive(Debug, Clone)]
@@ -397,7 +398,15 @@ impl Writer {
     pub(super) fn emit(&mut self, entry: &Entry) {
         self.scratch.clear();
         codec::encode_into(entry, &mut self.scratch);
-        let lsn = self.log.push_entry(&self.scratch);
+        let lsn = match entry {
+            Entry::Leased { .. } if planted(Defect::LeaseNotLogged) => self.log.last_lsn(),
+            Entry::Settled { .. } if planted(Defect::AckNotLogged) => self.log.last_lsn(),
+            Entry::Returned { group, items } if planted(Defect::NackDelayForgotten) => {
+                let items = items.iter().map(|item| ReturnDisk { until: 0, ..*item }).collect();
+                self.log.push_entry(&codec::encode(&Entry::Returned { group: *group, items }))
+            }
+            _ => self.log.push_entry(&self.scratch),
+        };
         self.frame_entries += 1;
         self.state.apply(entry, lsn, &mut |_, _| None);
         self.changed = true;
@@ -493,6 +502,11 @@ impl Writer {
         self.commit_commands = 0;
         for release in self.written.drain(..) {
             release();
+        }
+        if planted(Defect::AnswerBeforeSync) {
+            for release in self.synced.drain(..) {
+                release();
+            }
         }
         let unsynced = self.log.synced_lsn() < self.log.last_lsn();
         let lease_due = self.lease_sync_at.is_some_and(|at| at <= self.boot);

@@ -20,6 +20,7 @@ use crate::log::plan::{Directory, Plan, Rules, damaged, head_epoch, load, load_h
 use crate::log::scan::{Frame, Frames};
 use crate::log::{CleanMark, Epoch, Loc, Log, OpenError, Options, Place};
 use crate::model::{Lsn, Millis};
+use crate::planted::{Defect, planted};
 
 /// Most `.torn` files that are kept.
 const TORN_FILES_MAX: usize = 8;
@@ -314,6 +315,9 @@ impl Recovery<'_> {
     fn next_epoch(&self, plan: Option<&Plan>) -> Epoch {
         let seen = plan.map_or(0, |plan| plan.tail.epoch.counter);
         let marked = self.rules.mark.map_or(0, |mark| mark.epoch.counter);
+        if let Some(plan) = plan.filter(|_| planted(Defect::EpochReused)) {
+            return plan.tail.epoch;
+        }
         Epoch { counter: seen.max(marked).saturating_add(1), random: self.opening.clock.random() as u64 }
     }
 
@@ -322,11 +326,13 @@ impl Recovery<'_> {
     fn first_unproven(&self, plan: &Plan) -> (usize, Lsn) {
         let mut frames = Frames::new(&plan.last.bytes, &plan.last.header);
         while let Ok(frame) = frames.step() {
-            if frame.header.kind == FrameKind::Commit && !plan.proves(&frame, self.rules) {
+            let trusted = plan.proves(&frame, self.rules) || planted(Defect::TrustPageCache);
+            if frame.header.kind == FrameKind::Commit && !trusted {
                 return (frame.position as usize, frame.header.first);
             }
         }
-        (plan.tail.end, plan.tail.last.next())
+        let hole = planted(Defect::NoTailCut) && !plan.tail.torn(&plan.last.bytes).is_empty();
+        (plan.tail.end, plan.tail.last.plus(if hole { 2 } else { 1 }))
     }
 
     /// From where to replay.

@@ -14,9 +14,10 @@ use crate::log::format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader,
     entry_bytes, put_entry, put_record, record_bytes, seal, u32_of,
 };
-use crate::log::keeper::{Dropping, SpaceState};
+use crate::log::keeper::{Dropping, SpaceState, is_no_space};
 use crate::log::{CleanMark, Epoch, Fatal, Keeper, Loc, LogReader, Pin, RollError, Step, Urgency};
 use crate::model::{Lsn, Millis};
+use crate::planted::{Defect, planted};
 
 /// Whether a frame can be written without asking the disk for space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +235,10 @@ impl Log {
         // Zeros behind the frame: recovery takes anything else for a torn or damaged frame.
         let zeros = self.left().saturating_sub(length as u64).min(FRAME_HEADER_BYTES as u64);
         self.frame.resize(length + usize::try_from(zeros).unwrap_or(0), 0);
-        let written = self.active.file.write_at(self.active.end, &self.frame);
+        let written = match self.active.file.write_at(self.active.end, &self.frame) {
+            Err(error) if is_no_space(&error) && planted(Defect::GoOnWithoutSpace) => Ok(()),
+            written => written,
+        };
         written.map_err(|source| self.shared.fatal("write to", &self.active_path(), source))?;
         self.active.end += length as u64;
         self.active.segment.used.store(self.active.end, Ordering::Release);
@@ -256,7 +260,10 @@ impl Log {
     pub fn sync(&mut self) -> Result<Lsn, Fatal> {
         self.shared.go_on()?;
         if self.active.synced_end < self.active.end {
-            let synced = self.active.file.sync_data();
+            let mut synced = self.active.file.sync_data();
+            if synced.is_err() && planted(Defect::RetryFailedSync) {
+                synced = self.active.file.sync_data();
+            }
             synced.map_err(|source| self.shared.fatal("sync", &self.active_path(), source))?;
             self.active.synced_end = self.active.end;
         }
@@ -312,7 +319,9 @@ impl Log {
             file.write_at(0, &bytes).map_err(fails("write to"))?;
             file.sync_data().map_err(fails("sync"))?;
             shared.disk.rename(&spare, &path).map_err(fails("rename"))?;
-            shared.disk.sync_dir(&shared.dir).map_err(fails("sync the directory of"))?;
+            if !planted(Defect::NoDirectorySync) {
+                shared.disk.sync_dir(&shared.dir).map_err(fails("sync the directory of"))?;
+            }
             Ok(file)
         };
         let file: Arc<dyn DiskFile> = enter().map_err(|(doing, source)| shared.fatal(doing, &spare, source))?;

@@ -10,6 +10,7 @@ use windlass::index::Mood;
 use super::apply::{Verdict, When};
 use super::calls::{Asked, Call, ask};
 use super::check::{Ended, look, unsettled};
+use super::damage::flip_and_look;
 use super::machine::{Dead, Machine, poll};
 use super::world::{BODY_SCALE, DEAD, TopicModel, Tri, World};
 
@@ -233,6 +234,9 @@ impl History {
                 }
             }
             self.end_life()?;
+            if self.dice.one_in(8) {
+                self.damage()?;
+            }
         }
         self.machine.disk.mend();
         self.machine.unbound();
@@ -242,6 +246,16 @@ impl History {
             Err(End::Broken(why)) => Err(why),
             Err(End::Dead(Dead(why))) => Err(format!("it ended without a fault: {why}")),
         }
+    }
+
+    /// What a flipped bit would have done; then the lives go on without it.
+    fn damage(&mut self) -> Verdict {
+        let outcome = flip_and_look(&self.machine, &self.world, self.ended, &mut self.dice)?;
+        if let Some(what) = outcome {
+            self.machine.say(|| what.to_owned());
+            self.count(what);
+        }
+        Ok(())
     }
 
     fn plan_fault(&mut self) {

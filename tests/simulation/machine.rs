@@ -119,6 +119,23 @@ impl Machine {
         }
     }
 
+    /// Another machine with this disk, and all else as it is here.
+    pub fn twin(&self, disk: SimDisk) -> Self {
+        let forked = self.place.0.lock().unwrap().fork();
+        Self {
+            clock: self.clock.clone(),
+            disk,
+            place: Place(Arc::new(Mutex::new(forked)), Arc::default()),
+            rig: None,
+            lease_clock: self.lease_clock,
+            turns: self.turns,
+            trace: VecDeque::new(),
+            segment_bytes: self.segment_bytes,
+            checkpoint_interval: self.checkpoint_interval,
+            bounded: self.bounded,
+        }
+    }
+
     pub fn say(&mut self, line: impl FnOnce() -> String) {
         if self.trace.len() >= TRACE_MAX {
             self.trace.pop_front();

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod calls;
 pub mod check;
+pub mod damage;
 pub mod history;
 #[allow(dead_code, reason = "shared with tests of single calls")]
 pub mod machine;

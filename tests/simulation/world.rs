@@ -116,7 +116,7 @@ pub struct TopicModel {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct World {
     pub topics: BTreeMap<String, TopicModel>,
     pub specs: Vec<Spec>,
