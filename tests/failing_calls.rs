@@ -54,7 +54,8 @@ fn start(data: &Path, through: &[String]) -> Result<Process, String> {
         ("WINDLASS_LOG_SEGMENT_BYTES", "256 KiB"),
         ("WINDLASS_CHECKPOINT_INTERVAL", "100 ms"),
     ];
-    Process::try_start(command.envs(settings), data)
+    command.envs(settings);
+    Process::try_start(command, data)
 }
 
 /// Publishes, pulls and acks until there is no answer any more, or it has been enough.
@@ -71,7 +72,12 @@ fn load(client: &mut Client, life: &str, told: &mut Told) -> Option<()> {
         }
         if number % 3 == 0 {
             let pull = client.post(&format!("{TOPIC}/groups/g/pull"), &json!({"batch_max": 2, "encoding": "text"}));
-            for message in pull.ok()?.expect(200)["messages"].as_array().expect("messages") {
+            let pull = pull.ok()?;
+            if pull.status == 503 {
+                // It is about to end.
+                continue;
+            }
+            for message in pull.expect(200)["messages"].as_array().expect("messages") {
                 let name = message["body"].as_str().expect("text").split('|').next().expect("a name").to_owned();
                 told.asked_to_ack.insert(name.clone());
                 let ack = client.post(&format!("{TOPIC}/groups/g/ack"), &json!({"tokens": [message["token"]]}));

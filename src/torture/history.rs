@@ -199,6 +199,17 @@ impl History {
         self.endings.append(&mut other.endings);
     }
 
+    /// The power went at that moment: whatever was answered later was not answered.
+    pub fn forget_answers_after(&mut self, at: u64) {
+        for one in self.publishes.iter_mut().filter(|one| one.end.is_some_and(|end| end > at)) {
+            (one.end, one.spot) = (None, Spot::default());
+        }
+        self.deliveries.retain(|one| one.end <= at);
+        for one in self.settles.iter_mut().filter(|one| one.end.is_some_and(|(end, _)| end > at)) {
+            one.end = None;
+        }
+    }
+
     /// In order of time; with a name, of that message alone, and the deaths of the server in its life.
     fn lines(&self, name: Option<&str>) -> Vec<Line<'_>> {
         let of = |other: &str| name.is_none_or(|name| name == other);

@@ -15,6 +15,7 @@ pub mod verdict;
 mod workers;
 pub mod wreck;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::bench::server::Scratch;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub seed: u64,
     /// The server.
     pub binary: PathBuf,
+    /// A command in front of it, such as a tracer; the server has to stay the child that is started.
+    pub through: Vec<OsString>,
     /// Where the run makes a directory for itself; `None`: in the system's temporary one.
     pub parent: Option<PathBuf>,
     /// The data directory, if it is to be elsewhere.
@@ -73,6 +76,7 @@ impl Plan {
             kills,
             seed,
             binary,
+            through: Vec::new(),
             parent: None,
             data: None,
             dialects: Dialect::ALL.to_vec(),

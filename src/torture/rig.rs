@@ -81,7 +81,7 @@ impl<'a> Rig<'a> {
     pub fn new(plan: &'a Plan, reaper: &'a mut dyn Reaper, scratch: &'a Path) -> Self {
         let launch = Launch {
             binary: plan.binary.clone(),
-            through: Vec::new(),
+            through: plan.through.clone(),
             settings: plan.settings(),
             stderr: scratch.join("server.stderr"),
         };
@@ -152,7 +152,6 @@ impl<'a> Rig<'a> {
     }
 
     fn restart(&mut self) -> Result<Server, Stop> {
-        self.stage.dark.store(false, Ordering::SeqCst);
         let server = match Server::start(&self.launch, &self.data) {
             Ok(server) => server,
             Err(error @ StartError::Spawn { .. }) => return Err(Stop::Failed(TortureError::Start(error))),
@@ -190,10 +189,10 @@ impl<'a> Rig<'a> {
 
     /// Lets everybody work, and ends the server in the middle of it.
     fn live(&mut self, server: &mut Server) -> Result<Option<Copy>, Stop> {
-        self.stage.ending.store(false, Ordering::SeqCst);
+        self.stage.begin();
         let life = Duration::from_millis(20 + self.dice.below(LIFE_MS));
-        let copying = self.plan.copies_every > 0 && self.dice.below(self.plan.copies_every) == 0;
-        let pausing = self.plan.pauses_every > 0 && self.dice.below(self.plan.pauses_every) == 0;
+        let copying = self.plan.copies_every > 0 && self.round % self.plan.copies_every == 0;
+        let pausing = self.plan.pauses_every > 0 && self.round % self.plan.pauses_every == self.plan.pauses_every / 2;
         let copy_to = copying.then(|| self.scratch.join("copy"));
         let fate = Fate { life, pause: pausing.then_some(PAUSE), copy_to };
         let (stage, data, reaper) = (&self.stage, &self.data, &mut *self.reaper);
@@ -214,10 +213,16 @@ impl<'a> Rig<'a> {
             strange = strange.or(what);
         }
         let copy = prepared.map_err(failed("holding up or copying the server"))?;
-        self.history.endings.push(struck.map_err(failed("ending a life of the server"))?);
+        let ending = struck.map_err(failed("ending a life of the server"))?;
+        if ending.death == Death::PowerCut {
+            // Of what the earlier lives answered nothing is later. A server without a disk may say anything.
+            self.history.forget_answers_after(ending.at);
+            strange = strange.filter(|(when, _)| *when <= ending.at);
+        }
+        self.history.endings.push(ending);
         self.figures.pauses += u64::from(pausing);
         match strange {
-            Some(what) => Err(Stop::rule("answer", "while everybody worked", what)),
+            Some((_, what)) => Err(Stop::rule("answer", "while everybody worked", what)),
             None => Ok(copy),
         }
     }
@@ -247,7 +252,7 @@ impl<'a> Rig<'a> {
     /// Everything is pulled and acked; nothing happens to the server any more.
     fn drain(&mut self, server: &Server) -> Result<(), Stop> {
         self.stage.draining.store(true, Ordering::SeqCst);
-        self.stage.ending.store(false, Ordering::SeqCst);
+        self.stage.begin();
         let (stage, topics, address, workers) = (&self.stage, &self.topics, server.address, &mut self.workers);
         let begun = Instant::now();
         // One turn each first: what a producer sends again is to be there before anybody counts.
@@ -267,14 +272,14 @@ impl<'a> Rig<'a> {
                     looked => break looked,
                 }
             };
-            stage.ending.store(true, Ordering::SeqCst);
+            stage.over.store(true, Ordering::SeqCst);
             (left, threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>())
         });
         self.figures.drained_in = begun.elapsed();
         for ending in endings {
             let Ok((history, what)) = ending else { return Err(Stop::Failed(TortureError::Worker)) };
             self.history.append(history);
-            if let Some(what) = what {
+            if let Some((_, what)) = what {
                 return Err(Stop::rule("answer", "at the end", what));
             }
         }
@@ -339,14 +344,12 @@ fn prepare(server: &Server, stage: &Stage, data: &Path, fate: Fate) -> std::io::
     Ok(Some(Copy { data: to, begin, end: stage.now() }))
 }
 
-/// From here on no answer counts where the power goes, and a broken connection is no surprise.
+/// Ends a life in the middle of work.
 fn strike(server: &mut Server, stage: &Stage, reaper: &mut dyn Reaper) -> std::io::Result<Ending> {
-    let death = reaper.death();
-    stage.dark.store(death == Death::PowerCut, Ordering::SeqCst);
-    let at = stage.now();
     stage.ending.store(true, Ordering::SeqCst);
-    reaper.strike(server)?;
-    Ok(Ending { at, death })
+    let struck = reaper.strike(server);
+    stage.over.store(true, Ordering::SeqCst);
+    Ok(Ending { at: stage.at(struck?), death: reaper.death() })
 }
 
 fn open_in(look: &Look) -> i64 {

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(2);
 pub struct Launch {
     /// The binary.
     pub binary: PathBuf,
-    /// A command in front of it, such as a tracer that makes it its own child's child.
+    /// A command in front of it, such as a tracer; the server has to stay the child that is started.
     pub through: Vec<OsString>,
     /// Settings, by environment variable.
     pub settings: Vec<(String, String)>,

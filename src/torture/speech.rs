@@ -411,6 +411,8 @@ fn cloudflare_outcomes(request: &[Settle], answer: &Value) -> Result<Vec<Outcome
     let warnings = answer.pointer("/result/warnings").unwrap_or(&Value::Null);
     let read = |one: &Settle| match warnings.get(&one.token).and_then(Value::as_str) {
         None => Ok(Outcome::Done),
+        // Late, and good all the same.
+        Some(text) if text.contains("nobody else had") => Ok(Outcome::Done),
         Some(text) if text.contains("already acknowledged") => Ok(Outcome::Gone),
         Some(text) if text.contains("expired") => Ok(Outcome::Lapsed),
         Some(text) if text.contains("unknown") => Ok(Outcome::Unknown),

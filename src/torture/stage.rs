@@ -29,10 +29,10 @@ impl Halt {
 #[derive(Debug)]
 pub struct Stage {
     started: Instant,
-    /// The server is being killed, or all is over: a broken connection is no surprise any more.
+    /// The server is about to end: a broken connection is no surprise any more.
     pub ending: AtomicBool,
-    /// The power is about to go: an answer proves nothing any more.
-    pub dark: AtomicBool,
+    /// Everybody stops. Not before the end: a cut is to come in the middle of work.
+    pub over: AtomicBool,
     /// Only settle; nothing is held back.
     pub draining: AtomicBool,
     /// Deliveries owed, roughly.
@@ -45,7 +45,7 @@ impl Stage {
         Self {
             started: Instant::now(),
             ending: AtomicBool::new(false),
-            dark: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             open: AtomicI64::new(0),
         }
@@ -53,15 +53,22 @@ impl Stage {
 
     /// Microseconds since it began.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    /// The same of a moment.
+    pub fn at(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A life begins.
+    pub fn begin(&self) {
+        self.ending.store(false, Ordering::SeqCst);
+        self.over.store(false, Ordering::SeqCst);
     }
 
     /// Judges what came back for a request.
     pub fn hear(&self, answer: Result<Answer, NoAnswer>) -> Result<Answer, Halt> {
-        // Looked at after the answer was read: before the power goes, whatever was read before this.
-        if self.dark.load(Ordering::SeqCst) {
-            return Err(Halt::Gone);
-        }
         match answer {
             Ok(answer) if matches!(answer.status, 429 | 503 | 507) => Err(Halt::Busy),
             Ok(answer) => Ok(answer),

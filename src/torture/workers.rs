@@ -23,15 +23,15 @@ pub trait Worker: Send {
     fn turn(&mut self, client: &mut Client, stage: &Stage, history: &mut History) -> Result<(), Halt>;
 }
 
-/// Works until the server is gone. Gives what it saw, and what was strange if anything was.
-pub fn work(worker: &mut dyn Worker, mut client: Client, stage: &Stage) -> (History, Option<String>) {
+/// Works until the server is gone. Gives what it saw, and what was strange, and when, if anything was.
+pub fn work(worker: &mut dyn Worker, mut client: Client, stage: &Stage) -> (History, Option<(u64, String)>) {
     let mut history = History::default();
-    while !stage.ending.load(Ordering::SeqCst) {
+    while !stage.over.load(Ordering::SeqCst) {
         match worker.turn(&mut client, stage, &mut history) {
             Ok(()) => {}
             Err(Halt::Busy) => std::thread::sleep(REST),
             Err(Halt::Gone) => break,
-            Err(Halt::Strange(what)) => return (history, Some(what)),
+            Err(Halt::Strange(what)) => return (history, Some((stage.now(), what))),
         }
     }
     (history, None)

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use crate::torture::dice::Dice;
 use crate::torture::history::Death;
@@ -17,8 +18,9 @@ const FORGOTTEN_BYTES: usize = 6_000;
 pub trait Reaper {
     /// How: it says what may be missing afterwards.
     fn death(&self) -> Death;
-    /// Ends the server in the middle of its work; it is gone when this returns.
-    fn strike(&mut self, server: &mut Server) -> io::Result<()>;
+    /// Ends the server in the middle of its work; it is gone when this returns. Gives the last moment at which an
+    /// answer counted.
+    fn strike(&mut self, server: &mut Server) -> io::Result<Instant>;
     /// What happens to the directory before the next start. Says whether the index was attacked.
     fn meanwhile(&mut self, data: &Path, dice: &mut Dice) -> io::Result<bool>;
 }
@@ -32,8 +34,8 @@ impl Reaper for Killer {
         Death::Kill
     }
 
-    fn strike(&mut self, server: &mut Server) -> io::Result<()> {
-        server.kill()
+    fn strike(&mut self, server: &mut Server) -> io::Result<Instant> {
+        server.kill().map(|()| Instant::now())
     }
 
     fn meanwhile(&mut self, data: &Path, dice: &mut Dice) -> io::Result<bool> {
@@ -54,8 +56,8 @@ impl Reaper for LyingDisk {
         Death::Kill
     }
 
-    fn strike(&mut self, server: &mut Server) -> io::Result<()> {
-        server.kill()
+    fn strike(&mut self, server: &mut Server) -> io::Result<Instant> {
+        server.kill().map(|()| Instant::now())
     }
 
     fn meanwhile(&mut self, data: &Path, _: &mut Dice) -> io::Result<bool> {

@@ -156,7 +156,10 @@ fn phantoms_changes_and_ids_used_twice_are_seen() {
     assert_eq!(planted(|history| delivery(history, "g", "b", 1).key = None), ["I2"]);
     assert_eq!(planted(|history| delivery(history, "g", "b", 1).spot.id = Some("id-a".to_owned())), ["I2"]);
     assert_eq!(planted(|history| delivery(history, "g", "m", 1).spot.offset = Some(7)), ["I2"]);
-    assert_eq!(planted(|history| history.publishes[1].begin = 600 * MS), ["I11", "I2"]);
+    let late = |history: &mut History| {
+        (history.publishes[1].begin, history.publishes[1].end) = (600 * MS, Some(601 * MS));
+    };
+    assert_eq!(planted(late), ["I11", "I2"]);
     let twice = |history: &mut History| {
         let again = Publish { spot: spot("id-other", 5), begin: 20, end: Some(30), ..history.publishes[0].clone() };
         history.publishes.push(again);
@@ -406,7 +409,7 @@ fn a_look_at_a_server_shows_losses_and_returns() {
         look.groups.get_mut(&("t", "g")).expect("a group").extend([message]);
     };
     assert_eq!(looked(before, phantom), ["I2"]);
-    let counted = |count| move |look: &mut Look| drop(look.counts.insert(("t", "g"), count));
+    let counted = |count| move |look: &mut Look| look.counts.extend([(("t", "g"), count)]);
     assert_eq!(looked(before, counted(2)), [""; 0]);
     assert_eq!(looked(before, counted(3)), ["I13"]);
     let both = |look: &mut Look| look.dead_before.get_mut("dead").expect("a topic").push("m".to_owned());

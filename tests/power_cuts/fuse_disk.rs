@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
@@ -24,6 +24,8 @@ const SECTOR: usize = 512;
 const ROOT: u64 = 1;
 /// The kernel may keep what it was told: nobody else changes anything, and a cut ends with another mount.
 const TTL: Duration = Duration::from_secs(60);
+/// As on a disk: until then nothing of it is durable.
+const SYNC_TAKES: Duration = Duration::from_millis(2);
 const BLOCK_BYTES: u32 = 4096;
 /// What it says is free; memory is the bound.
 const BLOCKS: u64 = 1 << 20;
@@ -405,8 +407,13 @@ impl Filesystem for Face {
         reply.ok();
     }
 
+    /// Answered by a thread of its own, so that others go on writing meanwhile.
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        answer(reply, self.state().sync(ino.0));
+        let state = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            std::thread::sleep(SYNC_TAKES);
+            answer(reply, state.lock().expect("nobody panics here").sync(ino.0));
+        });
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -486,9 +493,12 @@ impl Reaper for FuseDisk {
         Death::PowerCut
     }
 
-    fn strike(&mut self, server: &mut Server) -> io::Result<()> {
-        self.state.lock().expect("nobody panics here").cut();
-        server.kill()
+    fn strike(&mut self, server: &mut Server) -> io::Result<Instant> {
+        let mut state = self.state.lock().expect("nobody panics here");
+        let at = Instant::now();
+        state.cut();
+        drop(state);
+        server.kill().map(|()| at)
     }
 
     fn meanwhile(&mut self, _: &Path, _: &mut Dice) -> io::Result<bool> {
