@@ -1,6 +1,6 @@
 //! Real power cuts under a loaded server: ext4 and XFS on a loop device, shut down without a flush of their logs, and
 //! a file system in memory that forgets what was not synced. The same workers and the same checks as under SIGKILL;
-//! leases of the last 5 ms may be forgotten, nothing else.
+//! leases whose sync (it begins within 5 ms) was not over may be forgotten, nothing else.
 //!
 //! `WINDLASS_EXT4_CUTS`, `WINDLASS_XFS_CUTS` and `WINDLASS_FUSE_CUTS` make a run longer, `WINDLASS_KILL_SEED` tries one
 //! again. Where a machine does not allow a method, the reason is printed and the test shows nothing.

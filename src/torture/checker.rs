@@ -7,7 +7,8 @@ use crate::torture::history::{Death, Delivery, History, Outcome, Publish, Settle
 
 /// Clocks in whole milliseconds round each end of a span.
 pub const ROUNDING: u64 = 2_000;
-/// A power cut may take leases with it that are younger than this, and nothing else.
+/// A sync that takes a lease with it begins at the latest so long after the lease was given. A power cut before that
+/// sync is over may take the lease, and nothing else.
 pub const FORGOTTEN_LEASE: u64 = 5_000;
 
 /// A broken promise.
@@ -24,6 +25,32 @@ pub struct Violation {
 /// A message with a group.
 pub type Seat<'a> = (&'static str, &'static str, &'a str);
 
+/// The power went.
+struct Cut {
+    /// The end of the life before.
+    after: u64,
+    at: u64,
+    /// Since when some request that takes a sync had waited for it in vain: the disk was that far behind.
+    behind_since: Option<u64>,
+}
+
+/// The power cuts of a history, and how far the disk was behind at each.
+fn cuts(history: &History) -> Vec<Cut> {
+    let publishes = history.publishes.iter().filter(|one| one.end.is_none()).map(|one| one.begin);
+    let settles = history.settles.iter().filter(|one| one.end.is_none()).map(|one| one.begin);
+    let waiting: Vec<u64> = publishes.chain(settles).collect();
+    let mut after = 0;
+    let mut cuts = Vec::new();
+    for ending in &history.endings {
+        if ending.death == Death::PowerCut {
+            let behind_since = waiting.iter().copied().filter(|begin| *begin > after && *begin <= ending.at).min();
+            cuts.push(Cut { after, at: ending.at, behind_since });
+        }
+        after = ending.at;
+    }
+    cuts
+}
+
 /// A history by message.
 pub struct Facts<'a> {
     /// What is checked.
@@ -32,7 +59,7 @@ pub struct Facts<'a> {
     pub publishes: HashMap<&'a str, Vec<&'a Publish>>,
     deliveries: HashMap<Seat<'a>, Vec<&'a Delivery>>,
     settles: HashMap<Seat<'a>, Vec<&'a Settle>>,
-    cuts: Vec<u64>,
+    cuts: Vec<Cut>,
     /// What was found so far.
     pub found: Vec<Violation>,
 }
@@ -40,7 +67,7 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Sorts a history.
     pub fn new(topics: &'a [Topic], history: &'a History) -> Self {
-        let cuts = history.endings.iter().filter(|one| one.death == Death::PowerCut).map(|one| one.at).collect();
+        let cuts = cuts(history);
         let (publishes, deliveries, settles) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut facts = Self { topics, publishes, deliveries, settles, cuts, found: Vec::new() };
         for one in &history.publishes {
@@ -77,9 +104,13 @@ impl<'a> Facts<'a> {
         topic.and_then(|one| one.groups.first()).copied().unwrap_or_default()
     }
 
-    /// Whether a power cut may have taken this lease: it was given in the last moment before one.
+    /// Whether a power cut may have taken this lease: the sync that was to take it cannot have been over.
     fn may_be_forgotten(&self, one: &Delivery) -> bool {
-        self.cuts.iter().any(|cut| one.begin <= *cut && *cut <= one.end + FORGOTTEN_LEASE + ROUNDING)
+        let begun = one.end + FORGOTTEN_LEASE + ROUNDING;
+        self.cuts.iter().any(|cut| {
+            let in_its_life = one.end > cut.after && one.begin <= cut.at;
+            in_its_life && (cut.at <= begun || cut.behind_since.is_some_and(|since| since <= begun))
+        })
     }
 
     /// Whether a settle was carried out for certain. Where the answer does not tell, a lease that ran on settles

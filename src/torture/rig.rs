@@ -191,7 +191,7 @@ impl<'a> Rig<'a> {
     fn live(&mut self, server: &mut Server) -> Result<Option<Copy>, Stop> {
         self.stage.begin();
         let life = Duration::from_millis(20 + self.dice.below(LIFE_MS));
-        let copying = self.plan.copies_every > 0 && self.round % self.plan.copies_every == 0;
+        let copying = self.round.is_multiple_of(self.plan.copies_every);
         let pausing = self.plan.pauses_every > 0 && self.round % self.plan.pauses_every == self.plan.pauses_every / 2;
         let copy_to = copying.then(|| self.scratch.join("copy"));
         let fate = Fate { life, pause: pausing.then_some(PAUSE), copy_to };

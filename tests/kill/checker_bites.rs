@@ -353,6 +353,7 @@ fn a_power_cut_forgives_the_youngest_leases_alone() {
     let cut = |death, after: u64| {
         move |history: &mut History| {
             let one = delivery(history, "g", "a", 1).clone();
+            history.publishes.retain(|one| one.name != "lost");
             history.endings.push(Ending { at: one.end + after, death });
             let again = Delivery { token: "again".to_owned(), begin: 30 * MS, end: 31 * MS, ..one.clone() };
             history.deliveries.push(again);
@@ -362,6 +363,15 @@ fn a_power_cut_forgives_the_youngest_leases_alone() {
     assert_eq!(planted(cut(Death::PowerCut, MS)), [""; 0]);
     assert_eq!(planted(cut(Death::PowerCut, 20 * MS)), ["I4", "I5", "I9"], "it was old enough");
     assert_eq!(planted(cut(Death::Kill, MS)), ["I4", "I5", "I9"], "what was written survives a kill");
+    let slow = |sent: u64| {
+        move |history: &mut History| {
+            cut(Death::PowerCut, 20 * MS)(history);
+            let waits = Publish { begin: sent, end: None, spot: Spot::default(), ..publish("t", "waits", 7, 0) };
+            history.publishes.push(waits);
+        }
+    };
+    assert_eq!(planted(slow(2 * MS)), [""; 0], "the disk was behind: a request from about then had no answer");
+    assert_eq!(planted(slow(15 * MS)), ["I4", "I5", "I9"], "it was not that far behind");
     let lost = |history: &mut History| {
         let at = history.publishes[1].begin + 11;
         history.endings.push(Ending { at, death: Death::PowerCut });
