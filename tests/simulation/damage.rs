@@ -36,11 +36,20 @@ pub fn flip_and_look(
         };
     }
     let dead = |Dead(why)| format!("I14: {at}: it ended: {why}");
-    let seen = match look(&mut twin).map_err(dead)? {
-        Ok(seen) => seen,
-        Err(why) => {
-            let segment = name.trim_start_matches('0').trim_end_matches(".seg");
-            let named = why.contains("could not be read") && why.contains(&format!("of segment {segment}"));
+    let segment = format!("segment {}", name.trim_start_matches('0').trim_end_matches(".seg"));
+    let seen = match look(&mut twin) {
+        Ok(Ok(seen)) => seen,
+        // Without index and log nobody knows where the messages lie; the next start names file and byte.
+        Err(Dead(why)) if why.contains("build the index again") => {
+            twin.kill();
+            return match twin.start() {
+                Err(error) if error.to_string().contains(&name) => Ok(Some("damage ended it")),
+                other => Err(format!("I14: {at}: it ended ({why}), and then started: {other:?}")),
+            };
+        }
+        Err(other) => return Err(dead(other)),
+        Ok(Err(why)) => {
+            let named = why.contains("could not be read") && why.contains(&segment);
             return if named { Ok(Some("damage refused when read")) } else { Err(format!("I14: {at}: {why}")) };
         }
     };
