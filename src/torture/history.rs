@@ -156,6 +156,8 @@ pub struct History {
     pub deliveries: Vec<Delivery>,
     /// What became of it.
     pub settles: Vec<Settle>,
+    /// Received after the power had gone: it proves nothing, but its consumer may settle it in a later life.
+    pub late: Vec<Delivery>,
     /// When the server ended.
     pub endings: Vec<Ending>,
 }
@@ -166,6 +168,7 @@ pub struct History {
 enum Line<'a> {
     Publish(&'a Publish),
     Delivery(&'a Delivery),
+    LateDelivery(&'a Delivery),
     Settle(&'a Settle),
     Ending(&'a Ending),
 }
@@ -174,7 +177,7 @@ impl Line<'_> {
     const fn at(&self) -> u64 {
         match self {
             Self::Publish(one) => one.begin,
-            Self::Delivery(one) => one.begin,
+            Self::Delivery(one) | Self::LateDelivery(one) => one.begin,
             Self::Settle(one) => one.begin,
             Self::Ending(one) => one.at,
         }
@@ -184,6 +187,7 @@ impl Line<'_> {
         match self {
             Self::Publish(one) => one.to_string(),
             Self::Delivery(one) => one.to_string(),
+            Self::LateDelivery(one) => format!("{one}, read after the power had gone"),
             Self::Settle(one) => one.to_string(),
             Self::Ending(one) => one.to_string(),
         }
@@ -196,6 +200,7 @@ impl History {
         self.publishes.append(&mut other.publishes);
         self.deliveries.append(&mut other.deliveries);
         self.settles.append(&mut other.settles);
+        self.late.append(&mut other.late);
         self.endings.append(&mut other.endings);
     }
 
@@ -204,7 +209,7 @@ impl History {
         for one in self.publishes.iter_mut().filter(|one| one.end.is_some_and(|end| end > at)) {
             (one.end, one.spot) = (None, Spot::default());
         }
-        self.deliveries.retain(|one| one.end <= at);
+        self.late.extend(self.deliveries.extract_if(.., |one| one.end > at));
         for one in self.settles.iter_mut().filter(|one| one.end.is_some_and(|(end, _)| end > at)) {
             one.end = None;
         }
@@ -216,6 +221,7 @@ impl History {
         let mut lines: Vec<Line<'_>> = Vec::new();
         lines.extend(self.publishes.iter().filter(|one| of(&one.name)).map(Line::Publish));
         lines.extend(self.deliveries.iter().filter(|one| of(&one.name)).map(Line::Delivery));
+        lines.extend(self.late.iter().filter(|one| of(&one.name)).map(Line::LateDelivery));
         lines.extend(self.settles.iter().filter(|one| of(&one.name)).map(Line::Settle));
         let first = lines.iter().map(Line::at).min().unwrap_or_default();
         let last = lines.iter().map(Line::at).max().unwrap_or_default();

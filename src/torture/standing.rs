@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::torture::checker::{Facts, Violation};
+use crate::torture::checker::{Facts, Seat, Violation};
 use crate::torture::history::{History, Look, Messages, Outcome, Settle, State, Topic, Word};
 
 /// What must hold after everything was pulled and acked: each message that exists was settled in every
 /// group, by an ack that was sent for it or as a dead letter (I1, I8, I12).
 pub fn check_end(topics: &[Topic], history: &History) -> Vec<Violation> {
     let mut facts = Facts::new(topics, history);
+    let late: BTreeSet<Seat<'_>> = history.late.iter().map(|one| (one.topic, one.group, one.name.as_str())).collect();
     let seen: BTreeSet<&str> = history.deliveries.iter().map(|one| one.name.as_str()).collect();
     let mut found = Vec::new();
     for (name, publishes) in &facts.publishes {
@@ -20,16 +21,11 @@ pub fn check_end(topics: &[Topic], history: &History) -> Vec<Violation> {
         for group in topic.groups {
             let seat = (topic.name, *group, *name);
             let buried = topic.dead.map(|dead| (dead, facts.group_of(dead), *name));
-            // An ack shows a delivery, even one that was read too late to count itself.
-            let acked = |seat| may_be_acked(facts.settles_of(seat), u64::MAX);
-            let buried = buried.filter(|seat| !facts.deliveries_of(*seat).is_empty() || acked(*seat));
-            let last = buried.unwrap_or(seat);
-            if acked(last) {
-                continue;
-            }
-            if facts.deliveries_of(last).is_empty() {
+            let came = |seat| !facts.deliveries_of(seat).is_empty() || late.contains(&seat);
+            let last = buried.filter(|seat| came(*seat)).unwrap_or(seat);
+            if !came(last) {
                 found.push(("I1", *name, format!("never delivered to {}/{group}", topic.name)));
-            } else {
+            } else if !may_be_acked(facts.settles_of(last), u64::MAX) {
                 found.push(("I12", *name, format!("still open in {}/{}", last.0, last.1)));
             }
         }

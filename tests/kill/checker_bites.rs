@@ -372,6 +372,15 @@ fn a_power_cut_forgives_the_youngest_leases_alone() {
     };
     assert_eq!(planted(slow(2 * MS)), [""; 0], "the disk was behind: a request from about then had no answer");
     assert_eq!(planted(slow(15 * MS)), ["I4", "I5", "I9"], "it was not that far behind");
+    let read_late = |history: &mut History| {
+        let at = delivery(history, "h", "b", 1).begin + 1;
+        history.endings.push(Ending { at, death: Death::PowerCut });
+        history.forget_answers_after(at);
+        // The answers of what went on with the lost disk: none of them is expected to hold.
+        history.settles.retain(|one| one.begin < at || one.name == "b");
+    };
+    let found = planted(read_late);
+    assert!(!found.contains(&"I1"), "an ack of a later life shows that it had come: {found:?}");
     let lost = |history: &mut History| {
         let at = history.publishes[1].begin + 11;
         history.endings.push(Ending { at, death: Death::PowerCut });
