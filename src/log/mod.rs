@@ -11,6 +11,7 @@ mod files;
 mod format;
 mod keeper;
 mod mark;
+mod newest;
 mod plan;
 mod reader;
 mod recover;
