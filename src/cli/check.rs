@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::show::{self, Format};
 use crate::cli::stopped::must_be_there;
 use crate::disk::RealDisk;
-use crate::engine::Home;
+use crate::engine::{Home, HomeError};
 use crate::log::{CheckReport, MarkError, Place, check, read_mark};
 
 /// Verifies every frame of a stopped server's log, without changing anything. Exit code 5: damage.
@@ -28,6 +28,14 @@ pub struct CheckArguments {
 pub fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
     must_be_there(&arguments.dir)?;
     let watched = Home::watch(&arguments.dir)?;
+    match Home::prove(&arguments.dir) {
+        Err(HomeError::Damaged { path, what }) => {
+            let file = path.file_name().map(|name| name.to_string_lossy());
+            let damage = json!({"file": file, "at_byte": 0, "why": what});
+            return tell(arguments.output, &json!({"whole": false, "damage": damage}));
+        }
+        proven => proven?,
+    }
     let place = if watched.is_copy { Place::Copy } else { Place::Original };
     let mark = match read_mark(&RealDisk, &arguments.dir) {
         Ok(mark) => mark,
