@@ -16,8 +16,8 @@ use crate::engine::writer::{Writer, WriterOptions};
 use crate::engine::{Limits, TornTail};
 use crate::index::{Index, IndexError, IndexReader, Mark, Stopgap};
 use crate::log::{
-    Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options, RecoveryReport,
-    Replay, ReplayFrame, ReplayStart, read_mark,
+    CutTail, Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options,
+    RecoveryReport, Replay, ReplayFrame, ReplayStart, read_mark,
 };
 use crate::model::Lsn;
 
@@ -82,6 +82,8 @@ pub enum RecoverError {
 pub fn recover(source: &Source) -> Result<Recovered, RecoverError> {
     let mut lost = None;
     let mut opened = None;
+    // What a first attempt cuts off, a second finds cut already.
+    let mut cuts = Vec::new();
     if source.index_is_foreign {
         lost = Some("the directory is a copy".to_owned());
     } else {
@@ -91,21 +93,23 @@ pub fn recover(source: &Source) -> Result<Recovered, RecoverError> {
         }
     }
     if let Some((index, state, mark)) = opened {
-        match with_index(source, index, state, mark, None) {
+        match with_index(source, index, state, mark, (None, &mut cuts)) {
             Err(RecoverError::Log(OpenError::Replay { why, .. })) => lost = Some(why),
             other => return other,
         }
     }
     let anew = source.place.set_aside().and_then(|()| source.place.open()).map_err(|error| error.to_string());
     let why = match anew {
-        Ok(index) => match with_index(source, index, State::new(source.limits), Mark::default(), lost.clone()) {
-            Err(RecoverError::Log(OpenError::Replay { why, .. })) => why,
-            other => return other,
-        },
+        Ok(index) => {
+            match with_index(source, index, State::new(source.limits), Mark::default(), (lost.clone(), &mut cuts)) {
+                Err(RecoverError::Log(OpenError::Replay { why, .. })) => why,
+                other => return other,
+            }
+        }
         Err(why) => why,
     };
     tracing::error!(why, "no index could be made: until one can, it is in memory");
-    with_index(source, Box::new(Stopgap::default()), State::new(source.limits), Mark::default(), lost)
+    with_index(source, Box::new(Stopgap::default()), State::new(source.limits), Mark::default(), (lost, &mut cuts))
 }
 
 fn open_index(source: &Source) -> Result<(Box<dyn Index>, State, Mark), IndexError> {
@@ -125,7 +129,7 @@ fn with_index(
     index: Box<dyn Index>,
     state: State,
     mark: Mark,
-    lost: Option<String>,
+    (lost, cuts): (Option<String>, &mut Vec<CutTail>),
 ) -> Result<Recovered, RecoverError> {
     let mut receiver = Receiver {
         place: source.place.clone(),
@@ -139,6 +143,7 @@ fn with_index(
         lost,
         failed: None,
         first_frame: false,
+        cuts: Vec::new(),
     };
     let opening = Opening {
         disk: source.disk.clone(),
@@ -148,7 +153,10 @@ fn with_index(
         clean: read_mark(&*source.disk, &source.data_dir)?,
         known: (mark.generation > 0).then_some(Known { epoch: receiver.state.epoch, lsn: mark.applied }),
     };
-    let (log, report) = Log::open(opening, &mut receiver)?;
+    let opened = Log::open(opening, &mut receiver);
+    cuts.append(&mut receiver.cuts);
+    let (log, mut report) = opened?;
+    report.cut.clone_from(cuts);
     receiver.recount().map_err(|why| OpenError::Replay { first: report.last, why })?;
     let Receiver { index, state, generation, applied, lost, .. } = receiver;
     let mut state = state;
@@ -178,6 +186,7 @@ struct Receiver {
     failed: Option<String>,
     /// The next frame is the first of a whole log: its head counts.
     first_frame: bool,
+    cuts: Vec<CutTail>,
 }
 
 impl Receiver {
@@ -217,6 +226,10 @@ fn load(reader: &dyn IndexReader, topic: u32, block: u64, failed: &mut Option<St
 }
 
 impl Replay for Receiver {
+    fn cut(&mut self, cut: &CutTail) {
+        self.cuts.push(cut.clone());
+    }
+
     fn start(&mut self, start: ReplayStart) {
         match start {
             ReplayStart::Whole(_) => {

@@ -4,7 +4,7 @@
 use crate::engine::Refusal;
 use crate::engine::command::{Command, JobDone, Reply, Sealed};
 use crate::engine::entry::{GroupNo, TopicNo};
-use crate::engine::writer::{HELD_UP_MS, Job, STAMP_MS, Writer, millis};
+use crate::engine::writer::{HELD_UP_MS, Job, REBUILD_TRIES, STAMP_MS, Writer, millis};
 use crate::log::{Fatal, RollError, Room, Urgency};
 
 /// A checkpoint begins when this many blocks changed, whatever the log says: bounds their memory.
@@ -146,6 +146,7 @@ impl Writer {
                     }
                 }
                 self.rebuilding = false;
+                self.rebuilds_failed = 0;
                 self.generation = generation;
                 self.runnable.extend(self.waiters.keys());
                 let waiting: Vec<(TopicNo, u64)> = self.parked.keys().copied().collect();
@@ -155,7 +156,14 @@ impl Writer {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "the index could not be built again");
+                self.rebuilds_failed += 1;
+                tracing::error!(%error, tries = self.rebuilds_failed, "the index could not be built again");
+                if self.rebuilds_failed >= REBUILD_TRIES {
+                    // Neither the index nor the log tells where the messages lie. The next start, which reads
+                    // all of the log, says which file is damaged, and where.
+                    self.failed = Some(self.log.give_up("build the index again from", error));
+                    return;
+                }
                 self.checkpoint_at = self.boot;
                 self.ask_for_rebuild();
             }

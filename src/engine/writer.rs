@@ -135,6 +135,10 @@ pub struct Writer {
     pub(super) checkpoint_at: u64,
     pub(super) changed: bool,
     pub(super) rebuilding: bool,
+    /// Rebuilds that failed in a row.
+    pub(super) rebuilds_failed: u32,
+    /// Why the process must end, where that could not be answered at once.
+    pub(super) failed: Option<Fatal>,
     /// The catalog has outgrown the head of a segment: nothing more is taken.
     pub(super) stuck: bool,
     pub(super) front: Front,
@@ -201,6 +205,8 @@ impl Writer {
             checkpoint_at: boot,
             changed: true,
             rebuilding: false,
+            rebuilds_failed: 0,
+            failed: None,
             stuck: false,
             front: Front::default(),
             stopping: None,
@@ -322,7 +328,7 @@ impl Writer {
         self.commit()?;
         self.settle_timers();
         self.keep_house()?;
-        Ok(())
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     fn decide_one(&mut self, command: Command, commands: &mut VecDeque<Command>) -> Result<(), Fatal> {
@@ -570,6 +576,8 @@ pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Rebuilds of the index that may fail in a row. A read that fails once may go well the next time; damage stays.
+pub(super) const REBUILD_TRIES: u32 = 3;
 /// Messages that one turn lapses, trims or moves at most.
 pub(super) const SWEEP_MAX: usize = 4096;
 const _: () = assert!(SWEEP_MAX as u64 >= BLOCK_ROWS);

@@ -74,6 +74,9 @@ pub trait Replay {
     /// The entries for the head of the new segment: what is true after the frames so far, and no later.
     /// More frames may follow. `epoch` is the life that begins.
     fn head(&mut self, epoch: Epoch) -> Vec<Vec<u8>>;
+    /// Something was cut off and kept aside. It stays so even if the opening fails behind it, and no later
+    /// opening finds it again.
+    fn cut(&mut self, cut: &CutTail);
 }
 
 /// A frame being replayed.
@@ -417,17 +420,22 @@ impl Recovery<'_> {
             let file = self.disk().open_read(&from).map_err(opening("open", &from))?;
             let bytes = file.len().map_err(opening("measure", &from))?;
             self.disk().rename(&from, &self.dir.join(&to)).map_err(opening("move aside", &from))?;
-            self.cut.push(CutTail { file: segment_name(*behind), at_byte: 0, bytes, kept_as: Some(to) });
+            self.note_cut(CutTail { file: segment_name(*behind), at_byte: 0, bytes, kept_as: Some(to) });
         }
         let torn = plan.tail.torn(&plan.last.bytes);
         if !torn.is_empty() {
             let name = self.torn_name(first);
             let kept_as = self.write_torn(&self.dir.join(&name), torn)?.then_some(name);
             let (at_byte, bytes) = (plan.tail.end as u64, torn.len() as u64);
-            self.cut.push(CutTail { file: segment_name(first), at_byte, bytes, kept_as });
+            self.note_cut(CutTail { file: segment_name(first), at_byte, bytes, kept_as });
         }
         // Durable before a new segment takes the place of what was cut, whatever its own sync covers.
         self.disk().sync_dir(&self.dir).map_err(opening("sync", &self.dir))
+    }
+
+    fn note_cut(&mut self, cut: CutTail) {
+        self.replay.cut(&cut);
+        self.cut.push(cut);
     }
 
     fn torn_name(&self, first: Lsn) -> String {

@@ -353,6 +353,11 @@ impl Log {
         }
     }
 
+    /// Lets nothing more be written: the process must end, for a reason that somebody else found.
+    pub fn give_up(&self, doing: &'static str, why: String) -> Fatal {
+        self.shared.fatal(doing, &self.shared.dir, std::io::Error::other(why))
+    }
+
     /// The segments that are kept: first lsn, bytes used, bytes of the file.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let table = self.shared.segments.read().unwrap_or_else(std::sync::PoisonError::into_inner);

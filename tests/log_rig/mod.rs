@@ -33,6 +33,8 @@ pub fn head_of(last: u64) -> Vec<Vec<u8>> {
 }
 
 impl Replay for Mirror {
+    fn cut(&mut self, _cut: &windlass::log::CutTail) {}
+
     fn start(&mut self, start: ReplayStart) {
         if let ReplayStart::Whole(_) = start {
             *self = Self::default();

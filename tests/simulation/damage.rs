@@ -10,8 +10,9 @@ use super::check::{Ended, look};
 use super::machine::{Dead, Machine};
 use super::world::World;
 
-/// Flips a bit, starts, and looks. Answers which of the three outcomes it was: everything is there; the start
-/// is refused and names the file; or the end of the log, from the flipped byte's frame on, is cut and counted.
+/// Flips a bit, starts, and looks. Answers which of the three outcomes it was: everything is there; the start, or
+/// the read of a body that no start looks at, is refused by name; or the end of the log, from the flipped byte's
+/// frame on, is cut and counted.
 pub fn flip_and_look(
     machine: &Machine,
     world: &World,
@@ -35,7 +36,23 @@ pub fn flip_and_look(
         };
     }
     let dead = |Dead(why)| format!("I14: {at}: it ended: {why}");
-    let seen = look(&mut twin).map_err(dead)?.map_err(|why| format!("I14: {at}: {why}"))?;
+    let segment = format!("segment {}", name.trim_start_matches('0').trim_end_matches(".seg"));
+    let seen = match look(&mut twin) {
+        Ok(Ok(seen)) => seen,
+        // Without index and log nobody knows where the messages lie; the next start names file and byte.
+        Err(Dead(why)) if why.contains("build the index again") => {
+            twin.kill();
+            return match twin.start() {
+                Err(error) if error.to_string().contains(&name) => Ok(Some("damage ended it")),
+                other => Err(format!("I14: {at}: it ended ({why}), and then started: {other:?}")),
+            };
+        }
+        Err(other) => return Err(dead(other)),
+        Ok(Err(why)) => {
+            let named = why.contains("could not be read") && why.contains(&segment);
+            return if named { Ok(Some("damage refused when read")) } else { Err(format!("I14: {at}: {why}")) };
+        }
+    };
     let engine = twin.engine();
     let status = twin.wait(async move { engine.status().await }).map_err(dead)?;
     let mut truth = world.clone();

@@ -177,7 +177,7 @@ impl Machine {
         }
         self.turns += 1;
         let rig = self.rig.as_mut().expect("the engine runs");
-        rig.turn().map_err(|fatal| Dead(fatal.to_string()))
+        rig.turn().map_err(|fatal| Dead(format!("{fatal}: {}", fatal.source)))
     }
 
     /// First lsns of the segments of the log.
