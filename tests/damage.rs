@@ -192,7 +192,8 @@ fn every_deleted_or_swapped_file_of_a_data_directory_is_served_around_or_refused
 
 /// Bytes of a real file that are flipped: of the small ones every bit, of sled's and the segments a sample.
 fn flips(file: &Path, bytes: usize, samples: usize, dice: &mut Dice) -> Vec<Harm> {
-    let small = !file.starts_with("index") && !file.to_string_lossy().ends_with(".seg");
+    let large = [".seg", ".tmp"].iter().any(|end| file.to_string_lossy().ends_with(end));
+    let small = !file.starts_with("index") && !large;
     if small {
         return (0..bytes).flat_map(|byte| (0..8).map(move |bit| Harm::Flip { byte, bit })).collect();
     }

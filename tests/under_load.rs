@@ -178,7 +178,7 @@ impl Hostile {
                 }
                 pause(stop, 1_000);
             }
-            Self::HalfOpen if number % 2 == 0 => pause(stop, 1_000),
+            Self::HalfOpen if number.is_multiple_of(2) => pause(stop, 1_000),
             Self::HalfOpen => {
                 write!(stream, "POST {V1}/topics/t/groups/g/pull HTTP/1.1\r\nhost: a\r\n")?;
                 stream.shutdown(Shutdown::Write)?;
@@ -189,7 +189,7 @@ impl Hostile {
                 for line in 0..2_000 {
                     write!(stream, "x-{line}: {}\r\n", "z".repeat(100))?;
                 }
-                stream.read(&mut answer)?;
+                let _ = stream.read(&mut answer)?;
             }
             Self::BodyFlood => {
                 let path = format!("{V1}/topics/t/messages/batch");
@@ -197,7 +197,7 @@ impl Hostile {
                 for _ in 0..64 {
                     write!(stream, "10000\r\n{}\r\n", " ".repeat(0x10000))?;
                 }
-                stream.read(&mut answer)?;
+                let _ = stream.read(&mut answer)?;
             }
         }
         Ok(())
@@ -261,7 +261,7 @@ fn p99(times: &[Duration]) -> f64 {
 #[test]
 fn good_clients_are_served_while_hostile_ones_drip_flood_and_read_nothing() {
     raise_files();
-    let rounds = counts::rounds("WINDLASS_LOAD_ROUNDS", 60, 2_000);
+    let rounds = counts::rounds("WINDLASS_LOAD_ROUNDS", 25, 2_000);
     let each = counts::rounds("WINDLASS_HOSTILE_EACH", 4, 16) as usize;
     let home = tempfile::tempdir().unwrap();
     let server = start(&home.path().join("data"));
@@ -366,7 +366,7 @@ fn more_connections_than_files_neither_end_the_server_nor_make_it_spin() {
 
 #[test]
 fn a_process_that_stands_still_answers_everything_when_it_goes_on() {
-    let stops = counts::rounds("WINDLASS_STOPS", 2, 20);
+    let stops = counts::rounds("WINDLASS_STOPS", 1, 20);
     let home = tempfile::tempdir().unwrap();
     let server = start(&home.path().join("data"));
     make_topic(&mut server.client());
@@ -414,7 +414,7 @@ fn a_disk_that_stalls_makes_its_writers_wait_and_loses_nothing() {
     command = stalled;
     let server = Process::start_command(command, &data);
     make_topic(&mut server.client());
-    let times = good(&server, counts::rounds("WINDLASS_STALL_ROUNDS", 60, 400));
+    let times = good(&server, counts::rounds("WINDLASS_STALL_ROUNDS", 20, 400));
     let longest = times.last().unwrap();
     println!("a sync in forty stalls for 300 ms: {} requests, all answered, the longest took {longest:?}", times.len());
     assert!(*longest >= Duration::from_millis(250), "nothing stalled: {longest:?}");

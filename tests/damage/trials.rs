@@ -84,7 +84,7 @@ impl FileTrial<'_> {
         let name = self.file.file_name().unwrap().to_string_lossy().into_owned();
         // A directory of another format is named with the number.
         assert!(error.contains(&name) || name == "FORMAT" && error.contains("has format"), "{error}");
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             let checked = windlass().args(["check", "-o", "json"]).arg(dir).output().unwrap();
             let said =
                 [checked.stdout, checked.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();

@@ -138,7 +138,7 @@ impl<S: Stage> Calls<'_, S> {
             id: AccessId(id.to_owned()),
             account: other_account(),
             kind,
-            permissions: Permissions { publish: true, consume: id.len() % 2 == 0, admin: false },
+            permissions: Permissions { publish: true, consume: id.len().is_multiple_of(2), admin: false },
             topics: TopicPattern::parse("ord*").unwrap(),
             created_at: Millis::new(1_767_225_600_000),
             expires_at,
@@ -157,7 +157,7 @@ fn message(number: usize, bytes: usize) -> NewMessage {
     NewMessage {
         body: body(number, bytes).into(),
         key: Some(Key::parse(&format!("key-{}", number % 11)).unwrap()),
-        tag: Some(Tag::parse(if number % 2 == 0 { "red" } else { "blue" }).unwrap()),
+        tag: Some(Tag::parse(if number.is_multiple_of(2) { "red" } else { "blue" }).unwrap()),
         ..NewMessage::default()
     }
 }
@@ -180,10 +180,11 @@ pub fn first_life(stage: &mut impl Stage, facts: &mut Facts) {
 
     for number in 0..12 {
         let mut one = message(number, 40 + 30 * number);
-        one.content_type = (number % 3 == 0).then(|| ContentType::parse("application/json").unwrap());
+        one.content_type = number.is_multiple_of(3).then(|| ContentType::parse("application/json").unwrap());
         one.properties = annotated("trace", &format!("t-{number}"));
         one.delay = (number % 6 == 5).then_some(HOUR);
-        one.idempotency_key = (number % 4 == 0).then(|| IdempotencyKey::parse(&format!("once-{number}")).unwrap());
+        one.idempotency_key =
+            number.is_multiple_of(4).then(|| IdempotencyKey::parse(&format!("once-{number}")).unwrap());
         let published = calls.publish(account(), "orders", vec![one.clone()]);
         if one.idempotency_key.is_some() {
             facts.known.push(Known { message: one, id: published[0].id });
