@@ -7,7 +7,9 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use windlass::clock::{Clock, SystemClock};
 use windlass::disk::RealDisk;
-use windlass::log::{Epoch, FrameMeta, Log, Opening, Options, Replay, ReplayFrame, ReplayStart, Room, Step, Urgency};
+use windlass::log::{
+    CutTail, Epoch, FrameMeta, Log, Opening, Options, Replay, ReplayFrame, ReplayStart, Room, Step, Urgency,
+};
 
 fn main() {
     divan::main();
@@ -28,6 +30,8 @@ impl Replay for Count {
     fn head(&mut self, _: Epoch) -> Vec<Vec<u8>> {
         vec![b"head".to_vec()]
     }
+
+    fn cut(&mut self, _: &CutTail) {}
 }
 
 fn open(dir: &Path, clock: &Arc<dyn Clock>, replay: &mut Count) -> Log {
