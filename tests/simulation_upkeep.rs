@@ -95,6 +95,35 @@ fn the_writer_rests_while_the_index_is_built_again() {
     assert_eq!(pull(&mut machine, 100).deliveries.len(), 10);
 }
 
+/// An index that is lost in use is built again from the log. Where the log is damaged, that cannot be: the process
+/// says so and ends, and the next start names file and byte.
+#[test]
+fn an_index_that_cannot_be_built_again_ends_the_process() {
+    let mut machine = ready(21, 64 << 10);
+    for _ in 0..60 {
+        publish(&mut machine, 4_000).unwrap();
+        let _ = machine.keep().unwrap();
+    }
+    let_pass(&mut machine);
+    let second = format!("{:020}.seg", machine.segments()[1]);
+    // Of a frame at least, its header and entries included.
+    for byte in (4_000..14_000).step_by(20) {
+        assert!(machine.disk.flip(&std::path::Path::new("/log").join(&second), byte, 3));
+    }
+    machine.index_mood(Mood::Panicking, 1);
+    publish(&mut machine, 10).unwrap();
+    machine.advance(2_000);
+    let dead = (0..100).find_map(|_| {
+        machine.run_job(0);
+        machine.turn().err()
+    });
+    let why = dead.expect("it ends").0;
+    assert!(why.contains("build the index again"), "{why}");
+    machine.kill();
+    let refused = machine.start().unwrap_err().to_string();
+    assert!(refused.contains(&second), "{refused}");
+}
+
 /// Dead letters, trims and the rewriting of the front need room; until there is some, they wait without turning.
 #[test]
 fn the_writer_rests_while_the_disk_is_full() {
@@ -125,6 +154,39 @@ fn the_writer_rests_while_the_disk_is_full() {
         let_pass(&mut machine);
         publish(&mut machine, 100).expect("there is space again");
     }
+}
+
+/// Leases that lapse for the last time become dead letters, which need room: without any they wait for it, without
+/// turning, and nobody gets them before.
+#[test]
+fn leases_that_end_on_a_full_disk_wait_for_room() {
+    let mut machine = ready(20, 64 << 10);
+    create_mortal_group(&mut machine, "mortal");
+    publish_batch(&mut machine, 20);
+    let held = try_pull(&mut machine, "mortal", 20, 60_000).unwrap();
+    assert_eq!(held.deliveries.len(), 20);
+    machine.bound(100_000);
+    while publish(&mut machine, 3_000).is_ok() {
+        let _ = machine.keep().unwrap();
+    }
+    // Leases take up the reserve, until there is none left for them either.
+    let mut leases = 0;
+    while try_pull(&mut machine, "g", 1, 1).is_some() {
+        machine.advance(2);
+        let _ = machine.keep().unwrap();
+        leases += 1;
+        assert!(leases < 20_000, "the reserve has no end");
+    }
+    machine.advance(60_000);
+    for _ in 0..100 {
+        machine.turn().unwrap();
+        machine.advance(1);
+    }
+    assert!(counts(&mut machine, "mortal").in_flight > 0, "there is no room for all the dead letters");
+    machine.unbound();
+    let_pass(&mut machine);
+    assert_eq!(counts(&mut machine, "mortal").in_flight, 0);
+    assert_eq!(counts(&mut machine, "mortal").unsettled(), topic_counts(&mut machine).ready - 20);
 }
 
 /// Every command works in segments of this size, however little a frame of theirs holds.
