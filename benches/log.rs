@@ -8,7 +8,9 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use windlass::clock::{Clock, SystemClock};
 use windlass::disk::RealDisk;
-use windlass::log::{Epoch, FrameMeta, Log, Opening, Options, Replay, ReplayFrame, ReplayStart, Room, Step, Urgency};
+use windlass::log::{
+    CutTail, Epoch, FrameMeta, Log, Opening, Options, Replay, ReplayFrame, ReplayStart, Room, Step, Urgency,
+};
 
 fn main() {
     divan::main();
@@ -27,6 +29,8 @@ impl Replay for Blind {
     fn head(&mut self, _: Epoch) -> Vec<Vec<u8>> {
         vec![b"head".to_vec()]
     }
+
+    fn cut(&mut self, _: &CutTail) {}
 }
 
 fn open(dir: PathBuf, clock: &Arc<dyn Clock>) -> Log {
