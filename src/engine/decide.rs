@@ -191,8 +191,8 @@ impl Writer {
         reply: Reply<Result<Topic, UpdateTopicError>>,
     ) -> Step {
         let found = self.find(&account, &topic).ok();
-        let annotations = patch.annotations.as_ref().or_else(|| Some(&self.state.topics[&found?].settings.annotations));
-        let bytes = CATALOG_BYTES + annotations.map_or(0, annotations_bytes) + annotations_bytes(&patch.annotate);
+        let settings = found.map(|no| patch.applied_to(&self.state.topics[&no].settings));
+        let bytes = CATALOG_BYTES + settings.map_or(0, |settings| annotations_bytes(&settings.annotations));
         let room = self.room(bytes, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::UpdateTopic(account, topic, patch, reply));

@@ -1,5 +1,6 @@
 //! Instants as text.
 
+use crate::http::whole::digits;
 use crate::model::Millis;
 
 /// RFC 3339 in UTC with microseconds, as in `2022-10-30T16:05:14.966000Z`.
@@ -60,9 +61,8 @@ pub fn parse_basic(text: &str) -> Option<Millis> {
 }
 
 /// Exactly that many digits.
-fn number(text: &str, digits: usize) -> Option<u64> {
-    let fits = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-    fits.then(|| text.parse().ok()).flatten()
+fn number(text: &str, count: usize) -> Option<u64> {
+    digits(text).filter(|_| text.len() == count)
 }
 
 fn instant(day: (u64, u64, u64), (hour, minute, second): (u64, u64, u64), millis: u64) -> Option<Millis> {

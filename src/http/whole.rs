@@ -1,6 +1,7 @@
 //! Whole numbers from clients that know only floats: `5` and `5.0` are the same, `5.5` and `-1` are none.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
@@ -14,10 +15,13 @@ const MAX: u64 = 1 << 53;
 impl Whole {
     /// Reads a parameter of a query.
     pub fn parse(text: &str) -> Option<Self> {
-        let whole = text.strip_suffix(".0").unwrap_or(text);
-        let digits = !whole.is_empty() && whole.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| whole.parse().ok()).flatten().filter(|number| *number <= MAX).map(Self)
+        digits(text.strip_suffix(".0").unwrap_or(text)).filter(|number| *number <= MAX).map(Self)
     }
+}
+
+/// Reads a number written in digits alone: no sign, no space, not empty.
+pub fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 impl<'de> Deserialize<'de> for Whole {
@@ -59,8 +63,9 @@ mod tests {
             assert!(serde_json::from_str::<Whole>(text).is_err(), "{text}");
         }
         assert_eq!(Whole::parse("7"), Some(Whole(7)));
-        for text in ["", "-1", "x", "1e3", "99999999999999999999"] {
+        for text in ["", "-1", "+1", " 1", "x", "1e3", "99999999999999999999"] {
             assert_eq!(Whole::parse(text), None, "{text}");
+            assert_eq!(digits::<u64>(text), None, "{text}");
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::topic::check_annotations;
+use crate::model::topic::{annotated, check_annotations};
 use crate::model::{
-    AccountName, Annotations, Attempt, GroupId, GroupName, Millis, NameError, Offset, Tag, TopicName, bounds,
+    AccountName, Annotate, Annotations, Attempt, GroupId, GroupName, Millis, NameError, Offset, Tag, TopicName, bounds,
 };
 
 /// A setting out of bounds.
@@ -205,6 +205,8 @@ pub struct GroupPatch {
     pub flow: Option<Flow>,
     /// Replaces all annotations.
     pub annotations: Option<Annotations>,
+    /// Changes single annotations, after that.
+    pub annotate: Annotate,
 }
 
 impl GroupPatch {
@@ -220,7 +222,7 @@ impl GroupPatch {
             waiting_max: self.waiting_max.unwrap_or(old.waiting_max),
             filter: self.filter.clone().unwrap_or_else(|| old.filter.clone()),
             flow: self.flow.unwrap_or(old.flow),
-            annotations: self.annotations.clone().unwrap_or_else(|| old.annotations.clone()),
+            annotations: annotated(&old.annotations, self.annotations.as_ref(), &self.annotate),
         }
     }
 }

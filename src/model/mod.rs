@@ -14,7 +14,9 @@ pub use id::{GroupId, IdError, MessageId, TopicId};
 pub use message::{Body, Delivery, Message, MessageHead, NewMessage, Origin, Published};
 pub use names::{AccountName, ContentType, GroupName, IdempotencyKey, Key, NameError, Tag, TopicName};
 pub use numbers::{Attempt, Lsn, Millis, Offset};
-pub use topic::{Annotations, Compaction, Ordering, Retention, Settled, Topic, TopicPatch, TopicRef, TopicSettings};
+pub use topic::{
+    Annotate, Annotations, Compaction, Ordering, Retention, Settled, Topic, TopicPatch, TopicRef, TopicSettings,
+};
 
 /// Bounds that hold whatever the configuration says. Each is answered to the client who meets it.
 pub mod bounds {

@@ -9,6 +9,22 @@ use crate::model::{AccountName, Flow, Millis, SettingsError, TopicId, TopicName,
 /// [`bounds::PROPERTIES_MAX`] and [`bounds::PROPERTIES_BYTES_MAX`].
 pub type Annotations = BTreeMap<String, String>;
 
+/// Changes of single annotations: `None` takes one away. The others stay as they are, so that two writers of
+/// different ones do not meet.
+pub type Annotate = BTreeMap<String, Option<String>>;
+
+/// The annotations after a change: all of them replaced first, if that is said, then single ones changed.
+pub(crate) fn annotated(old: &Annotations, replaced: Option<&Annotations>, changed: &Annotate) -> Annotations {
+    let mut annotations = replaced.unwrap_or(old).clone();
+    for (name, value) in changed {
+        match value {
+            Some(value) => annotations.insert(name.clone(), value.clone()),
+            None => annotations.remove(name),
+        };
+    }
+    annotations
+}
+
 /// Names a topic, by name or by id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TopicRef {
@@ -144,8 +160,8 @@ pub struct TopicPatch {
     pub idempotency_window: Option<Duration>,
     /// Replaces all annotations.
     pub annotations: Option<Annotations>,
-    /// Adds or replaces these annotations and leaves the others: two writers of different ones do not meet.
-    pub annotate: Annotations,
+    /// Changes single annotations, after that.
+    pub annotate: Annotate,
 }
 
 impl TopicPatch {
@@ -159,14 +175,8 @@ impl TopicPatch {
             ordering: self.ordering.unwrap_or(old.ordering),
             compaction: self.compaction.unwrap_or(old.compaction),
             idempotency_window: self.idempotency_window.unwrap_or(old.idempotency_window),
-            annotations: self.annotations_on(&old.annotations),
+            annotations: annotated(&old.annotations, self.annotations.as_ref(), &self.annotate),
         }
-    }
-
-    fn annotations_on(&self, old: &Annotations) -> Annotations {
-        let mut annotations = self.annotations.as_ref().unwrap_or(old).clone();
-        annotations.extend(self.annotate.clone());
-        annotations
     }
 }
 

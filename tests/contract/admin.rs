@@ -146,7 +146,9 @@ pub async fn an_annotation_is_added_beside_the_others<F: Fixture>() {
     let pairs = |list: &[(&str, &str)]| -> Annotations {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
-    let annotate = |list: &[(&str, &str)]| TopicPatch { annotate: pairs(list), ..TopicPatch::default() };
+    let changes =
+        |list: &[(&str, &str)]| list.iter().map(|(name, value)| (name.to_string(), Some(value.to_string()))).collect();
+    let annotate = |list: &[(&str, &str)]| TopicPatch { annotate: changes(list), ..TopicPatch::default() };
     bench.patch_topic("t", annotate(&[("a", "1"), ("b", "1")])).await.unwrap();
     bench.patch_topic("t", annotate(&[("b", "2")])).await.unwrap();
     bench.restart().await;
@@ -155,6 +157,13 @@ pub async fn an_annotation_is_added_beside_the_others<F: Fixture>() {
     let both = TopicPatch { annotations: Some(pairs(&[("c", "3")])), ..annotate(&[("d", "4")]) };
     let changed = bench.patch_topic("t", both).await.unwrap();
     assert_eq!(changed.settings.annotations, pairs(&[("c", "3"), ("d", "4")]));
+    let away =
+        TopicPatch { annotate: [("c".to_owned(), None), ("x".to_owned(), None)].into(), ..TopicPatch::default() };
+    assert_eq!(bench.patch_topic("t", away).await.unwrap().settings.annotations, pairs(&[("d", "4")]));
+    let of_group = |list: &[(&str, &str)]| GroupPatch { annotate: changes(list), ..GroupPatch::default() };
+    bench.patch_group("t", "g", of_group(&[("a", "1")])).await.unwrap();
+    let changed = bench.patch_group("t", "g", of_group(&[("b", "2")])).await.unwrap();
+    assert_eq!(changed.settings.annotations, pairs(&[("a", "1"), ("b", "2")]));
     let many: Vec<String> = (0..=bounds::PROPERTIES_MAX).map(|number| number.to_string()).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
     let refused = bench.patch_topic("t", annotate(&many)).await;

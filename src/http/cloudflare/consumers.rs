@@ -16,8 +16,8 @@ use crate::http::cloudflare::{Allowed, CONSUMER, consumer_ref, hex_id};
 use crate::http::time::rfc3339;
 use crate::http::whole::Whole;
 use crate::model::{
-    Annotations, Attempt, Group, GroupId, GroupName, GroupPatch, GroupSettings, Permission, RetryDelays, Start, Topic,
-    TopicName,
+    Annotate, Annotations, Attempt, Group, GroupId, GroupName, GroupPatch, GroupSettings, Permission, RetryDelays,
+    Start, Topic, TopicName,
 };
 
 /// Most messages of one pull or push batch.
@@ -206,17 +206,18 @@ pub async fn replace(mut call: Allowed) -> Result<Response, Fault> {
         return Err(Fault::no_object("consumers"));
     }
     let settings = prepare(&call, &topic, request).await?;
-    let Some(old) = old else { return make(&call, &topic, settings).await };
+    if old.is_none() {
+        return make(&call, &topic, settings).await;
+    }
     // What other dialects noted with the group is not Cloudflare's to replace.
-    let mut annotations = old.settings.annotations;
-    annotations.remove(BATCH_SIZE);
-    annotations.extend(settings.annotations);
+    let mut annotate = Annotate::from([(BATCH_SIZE.to_owned(), None)]);
+    annotate.extend(settings.annotations.into_iter().map(|(name, value)| (name, Some(value))));
     let patch = GroupPatch {
         lease: Some(settings.lease),
         retry: Some(settings.retry),
         attempts_max: Some(settings.attempts_max),
         dead_letter: Some(settings.dead_letter),
-        annotations: Some(annotations),
+        annotate,
         ..GroupPatch::default()
     };
     let group = call.call.front.engine.update_group(call.account(), call.queue()?, consumer_ref()?, patch).await?;

@@ -25,8 +25,8 @@ pub async fn start(mut call: Allowed) -> Result<Response, Fault> {
     let (name, by) = (call.topic().await?.name, &call.call.principal.id);
     tracing::info!(account = %call.account(), topic = %name, %by, messages = report.messages, "purged");
     let mut patch = TopicPatch::default();
-    patch.annotate.insert(STARTED_AT.to_owned(), started_at);
-    patch.annotate.insert(COMPLETED.to_owned(), rfc3339(front.clock.wall()));
+    patch.annotate.insert(STARTED_AT.to_owned(), Some(started_at));
+    patch.annotate.insert(COMPLETED.to_owned(), Some(rfc3339(front.clock.wall())));
     let topic = front.engine.update_topic(call.account(), call.queue()?, patch).await?;
     Ok(success(queue_view(&call, topic).await?))
 }

@@ -76,7 +76,7 @@ fn read_patch(request: QueueIn, old: &TopicSettings) -> Result<TopicPatch, Fault
         if !JURISDICTIONS.contains(&jurisdiction.as_str()) {
             return Err(invalid_settings("jurisdiction must be eu, us or fedramp"));
         }
-        patch.annotate.insert(JURISDICTION.to_owned(), jurisdiction);
+        patch.annotate.insert(JURISDICTION.to_owned(), Some(jurisdiction));
     }
     Ok(patch)
 }

@@ -3,7 +3,6 @@
 //! Bodies are text. A body of another dialect that is none is handed out in base64, and a property says so.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -24,6 +23,7 @@ use crate::http::jcq::wire::{
     AckIn, AckIndexView, BATCH_MAX, MessageIn, MessageView, PulledView, SendIn, SentView, Unique, success,
 };
 use crate::http::json;
+use crate::http::whole::digits;
 use crate::model::{
     AccountName, ContentType, Delivery, Group, GroupName, GroupRef, MessageHead, NewMessage, Ordering, Permission,
     Start, Tag, TagFilter, Topic, TopicName, TopicRef, bounds,
@@ -206,11 +206,6 @@ fn read_receive(call: &Call) -> Result<Receive, Fault> {
         filter: read_filter(get("filterExpressionType"), get("filterExpression"))?,
         auto_ack,
     })
-}
-
-/// A number written in digits alone: what Rust reads besides (a plus sign) is no number of the wire.
-fn digits<T: FromStr>(text: &str) -> Option<T> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn read_filter(kind: Option<&str>, expression: Option<&str>) -> Result<Option<TagFilter>, Fault> {

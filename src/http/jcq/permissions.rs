@@ -13,7 +13,7 @@ use crate::http::jcq::fault::{Fault, Plane};
 use crate::http::jcq::manage::ManagementCall;
 use crate::http::jcq::manage::wire::{Nothing, PermissionView, PermissionsView};
 use crate::http::jcq::wire::success;
-use crate::model::{AccessId, Permission, Permissions, Topic, TopicName, TopicPatch, TopicRef};
+use crate::model::{AccessId, Annotate, Permission, Permissions, Topic, TopicName, TopicPatch, TopicRef};
 
 /// Begins the name of the annotation that holds what one credential may do.
 const PREFIX: &str = "jcq.iam.";
@@ -123,13 +123,9 @@ async fn change(
 ) -> Result<Response, Fault> {
     let _one_at_a_time = CHANGES.lock().await;
     let topic = call.topic().await?;
-    let mut annotations = topic.settings.annotations.clone();
-    let name = format!("{PREFIX}{id}");
-    match write(to(granted(&topic, id))) {
-        Some(permission) => annotations.insert(name, permission.to_owned()),
-        None => annotations.remove(&name),
-    };
-    let patch = TopicPatch { annotations: Some(annotations), ..TopicPatch::default() };
+    let permission = write(to(granted(&topic, id))).map(str::to_owned);
+    let annotate = Annotate::from([(format!("{PREFIX}{id}"), permission)]);
+    let patch = TopicPatch { annotate, ..TopicPatch::default() };
     call.call.front.engine.update_topic(call.account(), TopicRef::Id(topic.id), patch).await?;
     Ok(success(Nothing {}))
 }

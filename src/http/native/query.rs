@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 
 use crate::http::call::Call;
 use crate::http::problem::Problem;
+use crate::http::whole::digits;
 
 /// Parameters of this start name a property of a message.
 pub const PROPERTY: &str = "property.";
@@ -50,8 +51,7 @@ impl<'a> Query<'a> {
 
 /// Reads a whole number of a parameter or header: digits only.
 pub fn read_number(name: &str, text: &str) -> Result<u64, Problem> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().ok_or_else(|| {
+    digits(text).ok_or_else(|| {
         let detail = format!("`{name}` must be a whole number from 0 to {}", u64::MAX);
         Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", detail).at(name)
     })

@@ -20,9 +20,7 @@ use crate::http::sequin::wire::{
 };
 use crate::http::sequin::{Era, SequinCall};
 use crate::http::time::rfc3339;
-use crate::model::{
-    Annotations, Flow, Group, GroupName, GroupPatch, GroupSettings, Permission, Topic, TopicId, TopicRef,
-};
+use crate::model::{Annotate, Flow, Group, GroupName, GroupPatch, GroupSettings, Permission, Topic, TopicId, TopicRef};
 
 const METADATA: &str = "sequin.metadata";
 const DELIVER_POLICY: &str = "sequin.deliver_policy";
@@ -48,7 +46,7 @@ fn number<T: TryFrom<i64>>(field: &str, value: Option<&Scalar>) -> Result<Option
 }
 
 /// The settings that a request names. `max_deliver` is unlimited at -1.
-fn read_patch(request: &ConsumerIn, old: &Annotations) -> Result<GroupPatch, Fault> {
+fn read_patch(request: &ConsumerIn) -> Result<GroupPatch, Fault> {
     if request.kind.as_deref().is_some_and(|kind| kind != "pull") {
         return Err(Fault::invalid("kind", "must be pull: this server pushes nothing"));
     }
@@ -67,14 +65,14 @@ fn read_patch(request: &ConsumerIn, old: &Annotations) -> Result<GroupPatch, Fau
         Some("paused" | "disabled") => Some(Flow::Paused),
         Some(_) => return Err(Fault::invalid("status", "must be active, disabled or paused")),
     };
-    let mut annotations = old.clone();
+    let mut annotate = Annotate::new();
     if let Some(pattern) = &request.filter_key_pattern {
         let pattern = Pattern::parse(pattern).map_err(|rule| Fault::invalid("filter_key_pattern", rule))?;
-        annotations.insert(FILTER.to_owned(), pattern.as_str().to_owned());
+        annotate.insert(FILTER.to_owned(), Some(pattern.as_str().to_owned()));
     }
     if let Some(metadata) = &request.metadata {
         let metadata = serde_json::to_string(metadata).map_err(|_| Fault::internal("metadata that is no JSON"))?;
-        annotations.insert(METADATA.to_owned(), metadata);
+        annotate.insert(METADATA.to_owned(), Some(metadata));
     }
     Ok(GroupPatch {
         lease: ack_wait.map(Duration::from_millis),
@@ -82,7 +80,7 @@ fn read_patch(request: &ConsumerIn, old: &Annotations) -> Result<GroupPatch, Fau
         pending_max: number("max_ack_pending", request.max_ack_pending.as_ref())?,
         waiting_max: number("max_waiting", request.max_waiting.as_ref())?,
         flow,
-        annotations: (annotations != *old).then_some(annotations),
+        annotate,
         ..GroupPatch::default()
     })
 }
@@ -114,7 +112,7 @@ pub async fn create(mut call: SequinCall) -> Result<Response, Fault> {
             (defaults.pending_max, defaults.waiting_max) = (ACK_PENDING_DEFAULT_LATER, WAITING_DEFAULT);
         }
     }
-    let mut settings = read_patch(&request, &Annotations::new())?.applied_to(&defaults);
+    let mut settings = read_patch(&request)?.applied_to(&defaults);
     let said = request.deliver_policy.as_deref().unwrap_or("all");
     let policy = read_policy(said, "deliver_policy")?;
     settings.annotations.insert(DELIVER_POLICY.to_owned(), said.to_owned());
@@ -182,7 +180,7 @@ pub async fn update(mut call: SequinCall) -> Result<Response, Fault> {
         return Err(Fault::invalid("deliver_policy", "cannot be changed: rewind the consumer"));
     }
     let stream = call.call.front.engine.topic(call.account(), topic.clone()).await?;
-    let patch = read_patch(&request, &group.settings.annotations)?;
+    let patch = read_patch(&request)?;
     let group = call.call.front.engine.update_group(call.account(), topic, by, patch).await?;
     Ok(view(&call, stream.id, &group))
 }

@@ -14,6 +14,7 @@ use crate::http::sequin::wire::{
     ConsumerInfoView, ConsumerInfosView, InfoView, MessageIn, MessagesIn, PublishedView, Scalar, StandingView, answer,
     answer_data,
 };
+use crate::http::whole::digits;
 use crate::model::{ContentType, GroupRef, Key, NewMessage, Offset, TopicId, TopicRef};
 
 const LIMIT_DEFAULT: usize = 100;
@@ -67,7 +68,7 @@ impl Listing {
     fn read(call: &SequinCall) -> Result<Self, Fault> {
         let limit = match call.parameter("limit") {
             None => Some(LIMIT_DEFAULT),
-            Some(text) => text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)),
+            Some(text) => digits(&text).filter(|limit| (1..=LIMIT_MAX).contains(limit)),
         };
         let limit = limit.ok_or_else(|| Fault::bad(format!("`limit` must be an integer from 1 to {LIMIT_MAX}")))?;
         let sort = match call.parameter("sort").as_deref() {

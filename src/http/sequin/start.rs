@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::engine::Peek;
 use crate::http::sequin::SequinCall;
 use crate::http::sequin::fault::Fault;
+use crate::http::whole::digits;
 use crate::model::{Millis, Offset, Start, TopicRef};
 
 /// What was asked for.
@@ -33,12 +34,11 @@ impl Policy {
             "last" => return Some(Self::Last),
             _ => {}
         }
-        let number = |digits: &str| digits.parse::<u64>().ok();
         if let Some(seq) = text.strip_prefix("seq:") {
-            return number(seq).filter(|seq| *seq > 0).map(Self::Seq);
+            return digits(seq).filter(|seq| *seq > 0).map(Self::Seq);
         }
         if let Some(time) = text.strip_prefix("time_ms:") {
-            return number(time).map(|time| Self::At(Millis::new(time)));
+            return digits(time).map(|time| Self::At(Millis::new(time)));
         }
         read_span(text).map(Self::Since)
     }
@@ -101,7 +101,9 @@ mod tests {
         ] {
             assert_eq!(Policy::parse(text), Some(policy), "{text}");
         }
-        for text in ["", "h", "-1h", "1y", "seq:0", "seq:", "time_ms:x", "99999999999999999999d", "All"] {
+        for text in
+            ["", "h", "-1h", "1y", "seq:0", "seq:", "time_ms:x", "99999999999999999999d", "All", "seq:+5", "time_ms:+5"]
+        {
             assert_eq!(Policy::parse(text), None, "{text}");
         }
         assert_eq!(read_span("500"), Some(Duration::from_millis(500)));

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::http::bounded::Bounded;
 use crate::http::sequin::start::read_span;
+use crate::http::whole::digits;
 use crate::model::bounds::{PUBLISH_BATCH_MAX, SETTLE_BATCH_MAX};
 
 /// The envelope of what failed.
@@ -68,7 +69,9 @@ impl Scalar {
     pub fn whole(&self) -> Option<i64> {
         match self {
             Self::Number(number) => Some(*number),
-            Self::Text(text) => text.parse().ok(),
+            Self::Text(text) => {
+                text.strip_prefix('-').map_or_else(|| digits(text), |rest| digits(rest).map(|n: i64| -n))
+            }
             Self::Switch(_) => None,
         }
     }

@@ -19,6 +19,7 @@ use crate::http::call::Call;
 use crate::http::jcq::fault::{Fault, Plane};
 use crate::http::json;
 use crate::http::time::parse_utc;
+use crate::http::whole::digits;
 use crate::model::{AccountName, Group, GroupName, GroupRef, Message, Millis, Offset, Topic, TopicName, TopicRef};
 
 /// Entries of a page.
@@ -141,7 +142,7 @@ impl ManagementCall {
     /// The page that is asked for.
     pub fn page(&self) -> Result<Page, Fault> {
         let number = |name: &str, default: usize| match self.parameter(name) {
-            Some(text) => text.parse().map_err(|_| Fault::parameter(name)),
+            Some(text) => digits(&text).ok_or_else(|| Fault::parameter(name)),
             None => Ok(default),
         };
         let size = number("pageSize", PAGE_SIZE_DEFAULT)?;

@@ -9,7 +9,9 @@ use crate::engine::{Position, SeekReport};
 use crate::http::native::wire::topic::FlowWire;
 use crate::http::native::wire::{bad_name, millis, present};
 use crate::http::problem::Problem;
-use crate::model::{Annotations, Group, GroupPatch, Millis, Offset, RetryDelays, Start, Tag, TagFilter, TopicName};
+use crate::model::{
+    Annotate, Annotations, Group, GroupPatch, Millis, Offset, RetryDelays, Start, Tag, TagFilter, TopicName,
+};
 
 /// Where to begin: `"head"` (the oldest kept), `"tail"` (the next published), `{"offset": n}` or
 /// `{"time_ms": t}` (the first published at or after that).
@@ -174,6 +176,7 @@ impl TryFrom<GroupChange> for GroupPatch {
             filter,
             flow: change.flow.map(Into::into),
             annotations: change.annotations,
+            annotate: Annotate::new(),
         })
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::native::wire::millis;
-use crate::model::{Annotations, Compaction, Flow, Ordering, Retention, Settled, Topic, TopicPatch};
+use crate::model::{Annotate, Annotations, Compaction, Flow, Ordering, Retention, Settled, Topic, TopicPatch};
 
 /// What happens to a message that every group has settled.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
@@ -180,7 +180,7 @@ impl From<TopicChange> for TopicPatch {
             }),
             idempotency_window: change.idempotency_window_ms.map(Duration::from_millis),
             annotations: change.annotations,
-            annotate: Annotations::new(),
+            annotate: Annotate::new(),
         }
     }
 }
