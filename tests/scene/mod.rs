@@ -285,7 +285,7 @@ pub fn second_life(stage: &mut impl Stage, facts: &mut Facts) {
     let patch = TopicPatch {
         name: Some(topic_name("brief")),
         flow: Some(Flow::Paused),
-        annotate: annotated("was", "short"),
+        annotate: BTreeMap::from([("was".to_owned(), Some("short".to_owned()))]),
         ..TopicPatch::default()
     };
     calls.0.wait(async move { engine.update_topic(account(), topic("short"), patch).await }).unwrap();
