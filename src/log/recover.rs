@@ -110,6 +110,11 @@ impl<'a> ReplayFrame<'a> {
         self.frame.header.epoch
     }
 
+    /// Recovery wrote it again: its records lie elsewhere than its entries tell.
+    pub const fn is_rewritten(&self) -> bool {
+        self.frame.header.rewritten
+    }
+
     /// The lsn of its first entry; of a head frame, the first lsn after it.
     pub const fn first(&self) -> Lsn {
         self.frame.header.first
