@@ -156,6 +156,11 @@ impl World {
                     _ => {}
                 }
             }
+            if model.groups.iter().any(|(name, group)| !topic.groups.contains_key(name) && group.may_have_ended_some())
+            {
+                // What only it still held went with it.
+                model.incoming.iter_mut().for_each(|(_, sure)| *sure = Tri::Maybe);
+            }
             model.groups.retain(|group, _| topic.groups.contains_key(group));
             for group in topic.groups.keys() {
                 match model.groups.get_mut(group) {
@@ -206,13 +211,8 @@ impl World {
                 broken!("I1: {offset} is lost from a topic that keeps it");
             }
         }
-        // Nobody may have seen how it was taken and settled, used up its attempts, or was passed by a seek.
-        let may_end = |group: &GroupModel| {
-            let used_up = group.attempts_max.is_some_and(|max| group.unseen_pulls >= max);
-            group.unseen_acks || used_up || group.seek != Tri::No
-        };
         for (id, sure) in &model.incoming {
-            if *sure == Tri::Yes && !loose && !model.groups.values().any(may_end) {
+            if *sure == Tri::Yes && !loose && !model.groups.values().any(GroupModel::may_have_ended_some) {
                 broken!("I8: the redriven message {id:x} is lost");
             }
         }

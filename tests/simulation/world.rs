@@ -159,6 +159,12 @@ pub fn mark_of(body: &[u8]) -> Option<u64> {
 }
 
 impl GroupModel {
+    /// Nobody may have seen how a message was taken and settled, used up its attempts, or was passed by a seek.
+    pub fn may_have_ended_some(&self) -> bool {
+        let used_up = self.attempts_max.is_some_and(|max| self.unseen_pulls >= max);
+        self.unseen_acks || used_up || self.seek != Tri::No
+    }
+
     pub fn standing(&mut self, offset: u64) -> &mut Standing {
         self.standings.entry(offset).or_default()
     }
