@@ -29,6 +29,14 @@ pub enum MigrateError {
         /// Where.
         at_byte: u64,
     },
+    /// What the format should have is not there: perhaps `FORMAT` is what is wrong.
+    #[error("FORMAT says that this is format {format}, but {file} is not there")]
+    Missing {
+        /// The format.
+        format: u32,
+        /// Name of the file.
+        file: &'static str,
+    },
     /// The system refused something.
     #[error("could not {doing}")]
     Io {

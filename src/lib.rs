@@ -17,3 +17,4 @@ pub mod migrations;
 pub mod model;
 pub mod planted;
 pub mod server;
+pub mod torture;

@@ -4,112 +4,22 @@
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
 
+mod backup_rig;
 mod process;
 
 use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use process::client::Client;
-use process::{Process, eventually, serve_command, windlass};
+use backup_rig::{Stage, V1, back_up, body, kept, publish, pull, text};
+use process::{Process, eventually, serve_command};
 use serde_json::{Value, json};
 
-const V1: &str = "/api/windlass/v1";
 const BACKUPS: usize = 10;
 /// Acks between two backups, so that each is taken under load and finds something new.
 const ACKS_BETWEEN: usize = 200;
-/// Small segments, and dropped ones are kept for a moment only.
-const SETTINGS: &[(&str, &str)] = &[
-    ("WINDLASS_LIMITS_BODY_BYTES_MAX", "64 KiB"),
-    ("WINDLASS_LIMITS_BATCH_BYTES_MAX", "192 KiB"),
-    ("WINDLASS_LOG_SEGMENT_BYTES", "1 MiB"),
-    ("WINDLASS_LOG_DROP_KEEP", "1 ms"),
-    ("WINDLASS_LOG_DROP_KEEP_MIN", "1 ms"),
-    ("WINDLASS_CHECKPOINT_INTERVAL", "100 ms"),
-];
-
-/// A server on `home/data`, and the directory of its backups.
-struct Stage {
-    home: tempfile::TempDir,
-    data: PathBuf,
-    backups: PathBuf,
-}
-
-impl Stage {
-    fn new() -> Self {
-        let home = tempfile::tempdir().expect("a directory");
-        let (data, backups) = (home.path().join("data"), home.path().join("data-backups"));
-        Self { home, data, backups }
-    }
-
-    fn start(&self, data: &Path, settings: &[(&str, &str)]) -> Process {
-        let mut command = serve_command(data);
-        command.envs(SETTINGS.iter().chain(settings).copied());
-        Process::start_command(command, data)
-    }
-
-    /// A server with a topic `t` and a group `g`.
-    fn ready(&self, settled: &str) -> Process {
-        let server = self.start(&self.data, &[]);
-        let topic = json!({"name": "t", "settings": {"retention": {"settled": settled}}});
-        server.client().post(&format!("{V1}/topics"), &topic).unwrap().expect(201);
-        server.client().post(&format!("{V1}/topics/t/groups"), &json!({"name": "g"})).unwrap().expect(201);
-        server
-    }
-
-    /// Runs windlass; gives its exit code, its output and what it said.
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = windlass().args(arguments).current_dir(self.home.path()).output().expect("it runs");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
-    }
-
-    fn restore(&self, name: &str, to: &str) -> PathBuf {
-        let (code, _, said) = self.run(&["restore", text(&self.backups.join(name)), to]);
-        assert_eq!(code, 0, "{said}");
-        self.home.path().join(to)
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path in text")
-}
-
-fn back_up(client: &mut Client, name: &str) -> Value {
-    client.post(&format!("{V1}/backups"), &json!({"directory": name})).unwrap().expect(201)
-}
-
-fn publish(client: &mut Client, body: &str) {
-    client
-        .ask("POST", &format!("{V1}/topics/t/messages"), "content-type: text/plain\r\n", body.as_bytes())
-        .unwrap()
-        .expect(201);
-}
-
-fn pull(client: &mut Client, request: &Value) -> Vec<Value> {
-    let pulled = client.post(&format!("{V1}/topics/t/groups/g/pull"), request).unwrap().expect(200);
-    pulled["messages"].as_array().expect("messages").clone()
-}
-
-fn body(message: &Value) -> String {
-    message["body"].as_str().expect("text").to_owned()
-}
-
-/// Every message that a topic keeps, with its state for the group.
-fn kept(client: &mut Client) -> Vec<(String, String)> {
-    let (mut found, mut from) = (Vec::new(), Some(0));
-    while let Some(at) = from {
-        let path = format!("{V1}/topics/t/messages?group=g&limit=1000&encoding=text&from={at}");
-        let page = client.get(&path).unwrap().expect(200);
-        for message in page["messages"].as_array().expect("messages") {
-            found.push((body(message), message["state"].as_str().expect("a state").to_owned()));
-        }
-        from = page["next"].as_u64();
-    }
-    found
-}
 
 /// What clients have been told.
 #[derive(Default)]

@@ -73,7 +73,7 @@ pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// Status and content length; no length means no body.
-fn read_head(head: &[u8]) -> Option<(u16, usize)> {
+pub fn read_head(head: &[u8]) -> Option<(u16, usize)> {
     let head = std::str::from_utf8(head).ok()?;
     let mut lines = head.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;

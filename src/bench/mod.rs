@@ -11,12 +11,12 @@ macro_rules! say {
 
 mod ceiling;
 mod compare;
-mod connection;
+pub(crate) mod connection;
 mod histogram;
 mod load;
 mod process;
 mod restart;
-mod server;
+pub(crate) mod server;
 mod speech;
 
 use std::io;

@@ -34,7 +34,7 @@ pub struct Restart {
 
 /// Fills a server, kills it and starts it again.
 pub fn run(messages: u64, body_bytes: usize, parent: Option<&Path>) -> io::Result<Restart> {
-    let scratch = Scratch::make(parent)?;
+    let scratch = Scratch::to_measure(parent)?;
     let dir = scratch.path().join("data");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut server = Server::start_in(Kind::Windlass, &dir)?;

@@ -34,18 +34,30 @@ impl Kind {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new directory in `parent` (default: the system's temporary one).
-    pub fn make(parent: Option<&Path>) -> io::Result<Self> {
+    /// A new directory in `parent` (default: the system's temporary one), whose name begins like this.
+    pub fn make(parent: Option<&Path>, name: &str) -> io::Result<Self> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
         let mut bits = [0; 8];
         getrandom::fill(&mut bits).map_err(|error| io::Error::other(error.to_string()))?;
-        let dir = parent.join(format!("windlass-bench-{:016x}", u64::from_ne_bytes(bits)));
+        let dir = parent.join(format!("{name}-{:016x}", u64::from_ne_bytes(bits)));
         std::fs::create_dir(&dir)?;
-        let kind = rustix::fs::statfs(&dir)?.f_type;
-        if kind as u64 == TMPFS_MAGIC {
-            eprintln!("warning: {} is in memory, where a sync costs nothing: give --scratch", parent.display());
-        }
         Ok(Self(dir))
+    }
+
+    /// One to measure in.
+    pub fn to_measure(parent: Option<&Path>) -> io::Result<Self> {
+        let scratch = Self::make(parent, "windlass-bench")?;
+        let kind = rustix::fs::statfs(scratch.path())?.f_type;
+        if kind as u64 == TMPFS_MAGIC {
+            let dir = scratch.path().display();
+            eprintln!("warning: {dir} is in memory, where a sync costs nothing: give --scratch");
+        }
+        Ok(scratch)
+    }
+
+    /// Leaves it where it is.
+    pub fn keep(mut self) {
+        self.0 = PathBuf::new();
     }
 
     /// Where it is.
@@ -58,6 +70,9 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.0.as_os_str().is_empty() {
+            return;
+        }
         // Nothing depends on it, and there is nobody to tell.
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -78,7 +93,7 @@ pub struct Server {
 impl Server {
     /// Starts a child on a directory of its own.
     pub fn start(kind: Kind, parent: Option<&Path>) -> io::Result<Self> {
-        let scratch = Scratch::make(parent)?;
+        let scratch = Scratch::to_measure(parent)?;
         let mut server = Self::start_in(kind, scratch.path())?;
         server._scratch = Some(scratch);
         Ok(server)

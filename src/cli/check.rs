@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::show::{self, Format};
 use crate::cli::stopped::must_be_there;
 use crate::disk::RealDisk;
-use crate::engine::{Home, Watched};
+use crate::engine::{Home, HomeError, Watched};
 use crate::log::{CheckReport, Damage, MarkError, Place, check, read_mark};
 
 /// Verifies every frame of a stopped server's log, without changing anything. Exit code 5: damage.
@@ -60,6 +60,16 @@ pub fn looked(dir: &Path) -> Result<Looked, Failure> {
 
 /// Does what the arguments say.
 pub fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
+    must_be_there(&arguments.dir)?;
+    match Home::prove(&arguments.dir) {
+        Err(HomeError::Damaged { path, what }) => {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let damage = Damage { file, at_byte: 0, why: what.to_string() };
+            let report = CheckReport { damage: Some(damage), ..CheckReport::default() };
+            return tell(arguments.output, &view(&report));
+        }
+        proven => proven?,
+    }
     tell(arguments.output, &view(&looked(&arguments.dir)?.report))
 }
 

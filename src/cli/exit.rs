@@ -17,7 +17,7 @@ pub enum Exit {
     Nothing = 3,
     /// The server cannot be reached.
     Unreachable = 4,
-    /// The log, or a backup, is damaged.
+    /// The log, or a backup, is damaged; or a promise was broken under torture.
     Damaged = 5,
     /// A history shows that a consumer lost, doubled or reordered something.
     Found = 6,
@@ -36,7 +36,7 @@ pub const EXIT_CODES: &str = "Exit codes:
   2  wrong usage
   3  nothing there: an empty pull or peek
   4  the server cannot be reached
-  5  damage found (check, restore)
+  5  damage found (check, restore), a promise broken (torture)
   6  history check: something was lost, done twice or in the wrong order, or the history is not whole";
 
 /// Why a command failed; said once, at the end.
@@ -104,7 +104,8 @@ other!(
     crate::log::OpenError,
     crate::model::NameError,
     crate::server::BindError,
-    crate::server::TlsError
+    crate::server::TlsError,
+    crate::torture::TortureError
 );
 
 /// A problem document in one line: title, detail, code, and where in the request it lies.

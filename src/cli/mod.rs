@@ -23,6 +23,7 @@ mod span;
 mod stopped;
 mod token;
 mod topic;
+mod torture;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ enum Command {
     Chaos(chaos::ChaosArguments),
     History(history::HistoryArguments),
     Reindex(reindex::ReindexArguments),
+    Torture(torture::TortureArguments),
     /// Measures this machine, this server, and what both could reach at best.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -135,6 +137,7 @@ impl Command {
             Self::Chaos(arguments) => chaos::run(&arguments),
             Self::History(arguments) => history::run(&arguments),
             Self::Reindex(arguments) => reindex::run(&arguments),
+            Self::Torture(arguments) => torture::run(&arguments),
             Self::Bench(command) => match bench::run(command) {
                 Ok(()) => Ok(Exit::Done),
                 Err(error) => Err(Failure::said(error.to_string())),
@@ -169,6 +172,7 @@ impl Command {
             | Self::Check(_)
             | Self::Dump(_)
             | Self::Reindex(_)
+            | Self::Torture(_)
             | Self::Bench(_)
             | Self::Completions { .. } => {
                 return false;

@@ -8,6 +8,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A bar for something that is done round by round.
+pub fn rounds(all: u64, of: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {of}, {{eta}} left"));
+    ProgressBar::new(all).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Does `work`, and draws meanwhile what `look` sees: bytes done and bytes in all.
 pub fn with_bar<T>(look: impl FnMut() -> Option<(u64, u64)> + Send, work: impl FnOnce() -> T) -> T {
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left");

@@ -130,7 +130,7 @@ fn try_scan(reader: &LogReader, segment: u64, skip: usize) -> Result<(usize, Vec
         if frames <= skip {
             continue;
         }
-        for (_, entry) in scanned_entries(reader, segment, &frame, &scan)? {
+        for (_, entry) in scanned_entries(reader, &frame, &scan)? {
             let rows: Vec<(u32, u64, crate::engine::entry::RowDisk)> = match entry {
                 Entry::Published { topic, first_offset, rows, .. } => {
                     rows.into_iter().zip(first_offset..).map(|(row, offset)| (topic, offset, row)).collect()

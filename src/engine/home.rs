@@ -1,7 +1,7 @@
 //! The data directory: who may use it, which format it has, whether it is a copy.
 //!
 //! `FORMAT` (text), `LOCK` (flock), `IDENTITY` (its own inode and birth time: a copy has others),
-//! `secret.key` (32 random bytes, 0600), `log/`, `index/` (sled).
+//! `secret.key` (32 random bytes and their checksum, 0600), `log/`, `index/` (sled).
 
 use std::fs::File;
 use std::io;
@@ -139,11 +139,15 @@ impl Home {
         if !log.exists() {
             disk.create_dir(&log).map_err(io_error("make", &log))?;
         }
-        let secret = read_or_make_secret(&disk, dir, clock)?;
-        if !names.iter().any(|name| name == "FORMAT") {
-            put_format(dir, clock)?;
+        let has = |name: &str| names.iter().any(|found| found == name);
+        if !has("FORMAT") && !has("secret.key") {
+            make_secret(&disk, dir, clock)?;
         }
-        let is_copy = names.iter().any(|name| name == "IDENTITY") && !identity_holds(&disk, dir)?;
+        let secret = read_secret(&disk, dir)?;
+        if !has("FORMAT") {
+            put_format(&disk, dir, clock)?;
+        }
+        let is_copy = has("IDENTITY") && !identity_holds(&disk, dir)?;
         Ok(Self { dir: dir.to_owned(), disk, secret, is_copy, _lock: lock })
     }
 
@@ -155,6 +159,16 @@ impl Home {
     /// The directory was copied from where it was made.
     pub const fn is_copy(&self) -> bool {
         self.is_copy
+    }
+
+    /// Proves what a start reads before it reads the log: the format, and the key. Changes nothing.
+    pub fn prove(dir: &Path) -> Result<(), HomeError> {
+        match read_format(&RealDisk, dir)? {
+            Some(FORMAT) => read_secret(&RealDisk, dir).map(drop),
+            Some(found) if found > FORMAT => Err(HomeError::Newer { dir: dir.to_owned(), found, known: FORMAT }),
+            Some(found) => Err(HomeError::Older { dir: dir.to_owned(), found, known: FORMAT }),
+            None => Err(HomeError::NotOurs(dir.to_owned())),
+        }
     }
 
     /// Looks at `dir` without changing it, and keeps servers off it as long as the answer lives.
@@ -242,8 +256,8 @@ pub fn format_of(dir: &Path) -> Result<Option<u32>, HomeError> {
 }
 
 /// Says that `dir` has the format of this build.
-pub fn put_format(dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
-    put_file(&RealDisk, dir, "FORMAT", format_text().as_bytes(), clock)
+pub fn put_format(disk: &dyn Disk, dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
+    put_file(disk, dir, "FORMAT", format_text().as_bytes(), clock)
 }
 
 /// What `FORMAT` says in a directory of this build.
@@ -256,14 +270,23 @@ fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, HomeError> {
     if !disk.exists(&path).map_err(io_error("look for", &path))? {
         return Ok(None);
     }
-    let bytes = read_file(disk, &path, 128).map_err(io_error("read", &path))?;
+    let bytes = match read_file(disk, &path, 128) {
+        Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(io_error("read", &path)(error)),
+        bytes => bytes.unwrap_or_default(),
+    };
     let text = String::from_utf8_lossy(&bytes);
     let number = text.strip_prefix("windlass format ").and_then(|rest| rest.trim_end().parse().ok());
     number.map(Some).ok_or(HomeError::Damaged { path, what: "it does not say `windlass format N`" })
 }
 
 /// Puts a small file in place: durable on return, whole or not there after a crash.
-fn put_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8], clock: &dyn Clock) -> Result<(), HomeError> {
+pub(super) fn put_file(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    clock: &dyn Clock,
+) -> Result<(), HomeError> {
     let temporary = dir.join(format!("{name}-{:032x}.tmp", clock.random()));
     let path = dir.join(name);
     let put = || {
@@ -276,17 +299,40 @@ fn put_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8], clock: &dyn C
     put().map_err(io_error("write", &path))
 }
 
-fn read_or_make_secret(disk: &dyn Disk, dir: &Path, clock: &dyn Clock) -> Result<[u8; 32], HomeError> {
+/// Bytes of the key without its checksum.
+const SECRET_BYTES: usize = 32;
+
+/// What `secret.key` holds: the key and its crc32. No frame of the log would tell another key from this one.
+pub(super) fn secret_file(secret: &[u8; SECRET_BYTES]) -> Vec<u8> {
+    let mut bytes = secret.to_vec();
+    bytes.extend_from_slice(&crc32fast::hash(secret).to_le_bytes());
+    bytes
+}
+
+/// The key of a directory. It is made with the directory and never again: tokens and sealed secrets of another
+/// key are worth nothing.
+fn read_secret(disk: &dyn Disk, dir: &Path) -> Result<[u8; SECRET_BYTES], HomeError> {
     let path = dir.join("secret.key");
+    let damaged = |what| HomeError::Damaged { path: path.clone(), what };
     if !disk.exists(&path).map_err(io_error("look for", &path))? {
-        let mut secret = [0; 32];
-        secret[..16].copy_from_slice(&clock.random().to_le_bytes());
-        secret[16..].copy_from_slice(&clock.random().to_le_bytes());
-        put_file(disk, dir, "secret.key", &secret, clock)?;
-        return Ok(secret);
+        return Err(damaged("it is missing; without it no token and no access key counts. Put it back from a backup"));
     }
-    let bytes = read_file(disk, &path, 64).map_err(io_error("read", &path))?;
-    bytes.try_into().map_err(|_| HomeError::Damaged { path, what: "it is not 32 bytes long" })
+    let bytes = match read_file(disk, &path, 64) {
+        Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(io_error("read", &path)(error)),
+        bytes => bytes.unwrap_or_default(),
+    };
+    let (secret, crc) = bytes.split_first_chunk().ok_or_else(|| damaged("it is too short for a key"))?;
+    if !crc.is_empty() && crc != crc32fast::hash(secret).to_le_bytes() {
+        return Err(damaged("its checksum is wrong"));
+    }
+    Ok(*secret)
+}
+
+fn make_secret(disk: &dyn Disk, dir: &Path, clock: &dyn Clock) -> Result<(), HomeError> {
+    let mut secret = [0; SECRET_BYTES];
+    secret[..16].copy_from_slice(&clock.random().to_le_bytes());
+    secret[16..].copy_from_slice(&clock.random().to_le_bytes());
+    put_file(disk, dir, "secret.key", &secret_file(&secret), clock)
 }
 
 /// The inode and the birth time of the identity file itself. Never the device: it changes at a reboot.
@@ -299,7 +345,10 @@ fn identity_of(path: &Path) -> io::Result<String> {
 
 fn identity_holds(disk: &dyn Disk, dir: &Path) -> Result<bool, HomeError> {
     let path = dir.join("IDENTITY");
-    let said = read_file(disk, &path, 4096).map_err(io_error("read", &path))?;
+    let said = match read_file(disk, &path, 4096) {
+        Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(io_error("read", &path)(error)),
+        said => said.unwrap_or_default(),
+    };
     let is = identity_of(&path).map_err(io_error("look at", &path))?;
     Ok(said == is.as_bytes())
 }

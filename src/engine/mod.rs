@@ -27,6 +27,7 @@ mod line;
 pub mod local;
 mod look;
 pub mod oracle;
+mod places;
 mod placing;
 mod recover;
 mod requests;

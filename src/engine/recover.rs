@@ -1,6 +1,5 @@
 //! From what is on disk to a writer that may go on: the checkpoint, then the log behind it.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +7,8 @@ use crate::clock::Clock;
 use crate::codec;
 use crate::disk::Disk;
 use crate::engine::checkpoint;
-use crate::engine::entry::{Entry, RowDisk};
+use crate::engine::entry::Entry;
+use crate::engine::places::{Places, mend_own};
 use crate::engine::placing::Staged;
 use crate::engine::rows::BlockDisk;
 use crate::engine::state::State;
@@ -16,8 +16,8 @@ use crate::engine::writer::{Writer, WriterOptions};
 use crate::engine::{Limits, TornTail};
 use crate::index::{Index, IndexError, IndexReader, Mark, Stopgap};
 use crate::log::{
-    CutTail, Epoch, Fatal, FrameKind, Known, Loc, Log, LogReader, MarkError, OpenError, Opening, Options,
-    RecoveryReport, Replay, ReplayFrame, ReplayStart, read_mark,
+    CutTail, Epoch, Fatal, FrameKind, Known, Log, LogReader, MarkError, OpenError, Opening, Options, RecoveryReport,
+    Replay, ReplayFrame, ReplayStart, read_mark,
 };
 use crate::model::Lsn;
 
@@ -248,15 +248,20 @@ impl Replay for Receiver {
             return Ok(());
         }
         self.first_frame = false;
-        let mut moved = Moved::new(frame.records().next().map(|record| record.loc.segment));
         for (lsn, bytes) in frame.entries() {
             let mut entry: Entry = codec::decode(bytes).map_err(|error| error.to_string())?;
             if self.cut_short && self.state.is_turning_point(&entry) {
                 return Err("a checkpoint was cut short after a reboot, or after groups changed".to_owned());
             }
-            moved.mend(&mut entry, || frame.records().map(|record| (record.id, record.loc)).collect());
             let (reader, failed) = (&self.reader, &mut self.failed);
-            self.state.apply(&entry, lsn, &mut |topic, block| load(&**reader, topic, block, failed));
+            let mut loader = |topic, block| load(&**reader, topic, block, failed);
+            if frame.is_rewritten() {
+                mend_own(&mut entry, || {
+                    Ok::<_, String>(frame.records().map(|record| (record.id, record.loc)).collect())
+                })?;
+                self.state.mend_others(&mut entry, &mut loader);
+            }
+            self.state.apply(&entry, lsn, &mut loader);
         }
         self.state.saw_frame(frame.time().get(), frame.boot().get());
         self.state.epoch = frame.epoch();
@@ -289,65 +294,27 @@ fn store(index: &mut dyn Index, state: &mut State, generation: u64, upto: Lsn) -
     Ok(())
 }
 
-/// Records that recovery wrote again have moved; the entries beside them still tell the old place.
-struct Moved {
-    segment: Option<u64>,
-    places: Option<HashMap<u128, Loc>>,
-}
-
-impl Moved {
-    /// `segment` is where the records of the frame lie.
-    fn new(segment: Option<u64>) -> Self {
-        Self { segment, places: None }
-    }
-
-    fn mend(&mut self, entry: &mut Entry, records: impl Fn() -> Vec<(u128, Loc)>) {
-        let Some(segment) = self.segment else { return };
-        let rows: Vec<&mut RowDisk> = match entry {
-            Entry::Published { rows, .. } => rows.iter_mut().collect(),
-            Entry::Rewritten { rows, .. } => rows.iter_mut().map(|kept| &mut kept.row).collect(),
-            _ => return,
-        };
-        for row in rows {
-            if row.segment == segment {
-                continue;
-            }
-            let places = self.places.get_or_insert_with(|| records().into_iter().collect());
-            if let Some(loc) = places.get(&row.id) {
-                (row.segment, row.position, row.length) = (loc.segment, loc.position, loc.length);
-            }
-        }
-    }
-}
-
-/// Entries of one segment of a running log, with the places of their records mended.
+/// Entries of a frame of a running log; those beside their records tell where these lie.
 pub fn scanned_entries(
     reader: &LogReader,
-    segment: u64,
     frame: &crate::log::ScanFrame,
     scan: &crate::log::Scan,
 ) -> Result<Vec<(Lsn, Entry)>, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let mut moved = Moved::new((frame.record_count > 0).then_some(segment));
     let mut entries = Vec::new();
-    let failed = std::cell::RefCell::new(None);
     for (place, bytes) in (0..).zip(frame.entries()) {
         let mut entry: Entry = codec::decode(bytes).map_err(|error| text(&error))?;
-        moved.mend(&mut entry, || {
-            let found = scan.record_locs(frame).and_then(|locs| {
-                locs.into_iter()
-                    .map(|loc| reader.read(loc).map(|record| (record.id, loc)))
-                    .collect::<Result<Vec<_>, _>>()
-            });
-            found.unwrap_or_else(|error| {
-                *failed.borrow_mut() = Some(error.to_string());
-                Vec::new()
-            })
-        });
+        if frame.is_rewritten() {
+            mend_own(&mut entry, || {
+                let locs = scan.record_locs(frame).map_err(|error| text(&error))?;
+                let named = |loc| reader.read(loc).map(|record| (record.id, loc)).map_err(|error| text(&error));
+                locs.into_iter().map(named).collect::<Result<Places, String>>()
+            })?;
+        }
         let lsn = if frame.kind == FrameKind::Head { Lsn::NONE } else { frame.first.plus(place) };
         entries.push((lsn, entry));
     }
-    failed.into_inner().map_or(Ok(entries), Err)
+    Ok(entries)
 }
 
 /// Builds an index anew from a running log, up to an lsn. `generation` is the first one it may use.
@@ -375,9 +342,13 @@ pub fn rebuild(
                 continue;
             }
             first = false;
-            for (lsn, entry) in scanned_entries(reader, *segment, &frame, &scan)? {
+            for (lsn, mut entry) in scanned_entries(reader, &frame, &scan)? {
                 if lsn <= upto {
-                    state.apply(&entry, lsn, &mut |topic, block| load(&*index_reader, topic, block, &mut failed));
+                    let mut loader = |topic, block| load(&*index_reader, topic, block, &mut failed);
+                    if frame.is_rewritten() {
+                        state.mend_others(&mut entry, &mut loader);
+                    }
+                    state.apply(&entry, lsn, &mut loader);
                 }
             }
             state.saw_frame(frame.time.get(), frame.boot.get());

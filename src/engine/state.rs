@@ -623,7 +623,7 @@ pub(super) fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>)
     }
 }
 
-fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<Row> {
+pub(super) fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<Row> {
     if offset >= topic.tail() {
         return None;
     }

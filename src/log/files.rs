@@ -101,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) step: Mutex<()>,
     /// Segments below this lsn are not needed, and a durable frame says so.
     pub(crate) first_kept_durable: AtomicU64,
+    /// First lsn of the newest segment that `newest` tells.
+    pub(crate) newest_told: AtomicU64,
     /// Set by the first fatal error of any thread.
     pub(crate) stopped: AtomicBool,
     /// Set by a clean stop: the keeper has nothing to do any more.
@@ -122,6 +124,7 @@ impl Shared {
             pool: Mutex::new(pool),
             step: Mutex::new(()),
             first_kept_durable: AtomicU64::new(0),
+            newest_told: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
@@ -138,6 +141,18 @@ impl Shared {
 
     pub(crate) fn segment(&self, first: u64) -> Option<Arc<Segment>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&first).cloned()
+    }
+
+    /// First lsn of the newest segment.
+    pub(crate) fn newest(&self) -> Lsn {
+        let table = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        table.last_key_value().map_or(Lsn::NONE, |(number, _)| Lsn::new(*number))
+    }
+
+    /// First lsn of the segment before the place `first`; `NONE` if there is none.
+    pub(crate) fn segment_before(&self, first: Lsn) -> Lsn {
+        let table = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        table.range(..first.get()).next_back().map_or(Lsn::NONE, |(number, _)| Lsn::new(*number))
     }
 
     /// First lsn of the segment that follows.

@@ -122,6 +122,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) first: Lsn,
     pub(crate) salt: u128,
     pub(crate) file_bytes: u64,
+    /// First lsn of the segment before; `NONE` for the first of a log.
+    pub(crate) before: Lsn,
 }
 
 impl SegmentHeader {
@@ -137,6 +139,7 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.first.get().to_le_bytes());
         bytes.extend_from_slice(&self.salt.to_le_bytes());
         bytes.extend_from_slice(&self.file_bytes.to_le_bytes());
+        bytes.extend_from_slice(&self.before.get().to_le_bytes());
         bytes.resize(SEGMENT_HEADER_BYTES - 4, 0);
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         let mut array = [0; SEGMENT_HEADER_BYTES];
@@ -162,7 +165,8 @@ impl SegmentHeader {
         }
         let mut read = || {
             fields.u32()?;
-            Some(Self { first: Lsn::new(fields.u64()?), salt: fields.u128()?, file_bytes: fields.u64()? })
+            let (first, salt, file_bytes) = (Lsn::new(fields.u64()?), fields.u128()?, fields.u64()?);
+            Some(Self { first, salt, file_bytes, before: Lsn::new(fields.u64()?) })
         };
         read().ok_or(short)
     }

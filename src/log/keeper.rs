@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::disk::DiskFile;
 use crate::log::files::{Segment, Shared, locked, spare_name};
+use crate::log::newest::write_newest;
 use crate::log::{Fatal, Urgency};
 use crate::model::{Lsn, Millis};
 
@@ -139,10 +140,27 @@ impl Keeper {
         if shared.closed.load(Ordering::SeqCst) {
             return Ok(Step::Idle);
         }
+        self.tell_newest()?;
         if let Some(segment) = self.next_dropped(now) {
             return self.retire(&segment);
         }
         if self.wanted() { self.fill() } else { Ok(Step::Idle) }
+    }
+
+    /// Tells the newest segment, which is durable, if it was not told yet. Without space it stays untold until the
+    /// next one begins.
+    fn tell_newest(&self) -> Result<(), Fatal> {
+        let shared = &*self.0;
+        let newest = shared.newest().get();
+        if newest <= shared.newest_told.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let temporary = temporary_name(&mut locked(&shared.pool));
+        shared.newest_told.store(newest, Ordering::SeqCst);
+        match write_newest(&*shared.disk, &shared.dir, Lsn::new(newest), &temporary) {
+            Err(error) if !is_no_space(&error) => Err(shared.fatal("tell the newest segment in", &shared.dir, error)),
+            _ => Ok(()),
+        }
     }
 
     /// How the log stands for space.

@@ -12,6 +12,7 @@ mod format;
 mod keeper;
 mod look;
 mod mark;
+mod newest;
 mod plan;
 mod reader;
 mod recover;

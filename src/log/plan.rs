@@ -10,6 +10,7 @@ use crate::log::files::{FileKind, file_kind, segment_name};
 use crate::log::format::{
     BadHeader, FORMAT, FRAME_HEADER_BYTES, FrameHeader, SEGMENT_HEADER_BYTES, SegmentHeader, u32_of,
 };
+use crate::log::newest::read_newest;
 use crate::log::scan::{Frame, Frames, Stop, Tail};
 use crate::log::{CleanMark, Epoch, OpenError, Options, Place, Strictness};
 use crate::model::Lsn;
@@ -176,6 +177,9 @@ impl Plan {
         rules: Rules,
     ) -> Result<Option<Self>, OpenError> {
         let (mut segments, mut aside) = (directory.segments.clone(), Vec::new());
+        if rules.place == Place::Original {
+            newest_is_there(disk, dir, segments.last().copied())?;
+        }
         let Some(last_first) = segments.last().copied() else {
             return no_log(rules).map(|()| None);
         };
@@ -193,6 +197,9 @@ impl Plan {
                 Place::Original => OpenError::MissingSegment { file, why },
                 Place::Copy => OpenError::CopyLacks { file },
             });
+        }
+        if rules.place == Place::Original {
+            each_follows_the_one_before(disk, dir, &kept)?;
         }
         Ok(Some(Self { kept, ..plan }))
     }
@@ -228,6 +235,33 @@ impl Plan {
     pub(crate) fn proves(&self, frame: &Frame<'_>, rules: Rules) -> bool {
         frame.end() <= self.tail.proven_end || frame.header.next() <= self.tail.proven.max(rules.durable()).next()
     }
+}
+
+/// The last segment is missed by what was told of it.
+fn newest_is_there(disk: &dyn Disk, dir: &Path, last: Option<Lsn>) -> Result<(), OpenError> {
+    let newest = read_newest(disk, dir)?;
+    if newest <= last.unwrap_or(Lsn::NONE) {
+        return Ok(());
+    }
+    let why =
+        last.map_or_else(|| "no segment is there".to_owned(), |last| format!("{} is the last", segment_name(last)));
+    Err(OpenError::MissingSegment {
+        file: segment_name(newest),
+        why: format!("it was the newest of the log, now {why}"),
+    })
+}
+
+/// Every segment tells the one before it, so that one that is gone is missed even where the index knows what was
+/// in it and nobody reads its frames.
+fn each_follows_the_one_before(disk: &dyn Disk, dir: &Path, kept: &[Lsn]) -> Result<(), OpenError> {
+    for (before, first) in kept.iter().zip(kept.iter().skip(1)) {
+        let (header, _) = load_header(disk, dir, *first)?;
+        if header.before > *before {
+            let why = format!("{} follows it", segment_name(*first));
+            return Err(OpenError::MissingSegment { file: segment_name(header.before), why });
+        }
+    }
+    Ok(())
 }
 
 /// A directory without segments is a new log, unless a clean stop or a checkpoint says otherwise.

@@ -150,6 +150,11 @@ pub struct ScanFrame {
 }
 
 impl ScanFrame {
+    /// Recovery wrote it again: its records lie elsewhere than its entries tell.
+    pub const fn is_rewritten(&self) -> bool {
+        self.header.rewritten
+    }
+
     /// The entries, in order.
     pub fn entries(&self) -> Entries<'_> {
         Entries(&self.entries)

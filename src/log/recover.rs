@@ -9,13 +9,15 @@ mod rewrite;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::log::error::opening;
 use crate::log::files::{Segment, Shared, segment_name, spare_name};
 use crate::log::format::{FrameKind, Seed, record_bytes, u32_of};
-use crate::log::keeper::{Dropping, Pool, is_no_space};
+use crate::log::keeper::{Dropping, Pool, is_no_space, temporary_name};
+use crate::log::newest::{forget_newest, write_newest};
 use crate::log::plan::{Directory, Plan, Rules, damaged, head_epoch, load, load_header, walk};
 use crate::log::scan::{Frame, Frames};
 use crate::log::{CleanMark, Epoch, Loc, Log, OpenError, Options, Place};
@@ -106,6 +108,11 @@ impl<'a> ReplayFrame<'a> {
     /// The life that wrote it.
     pub const fn epoch(&self) -> Epoch {
         self.frame.header.epoch
+    }
+
+    /// Recovery wrote it again: its records lie elsewhere than its entries tell.
+    pub const fn is_rewritten(&self) -> bool {
+        self.frame.header.rewritten
     }
 
     /// The lsn of its first entry; of a head frame, the first lsn after it.
@@ -275,6 +282,7 @@ impl Recovery<'_> {
         }
         self.remove_leftovers(directory, &pool)?;
         let begun = self.begin_segment((directory, plan.as_ref()), epoch, &mut pool)?;
+        self.tell_newest(begun.start.active.segment.first, &mut pool)?;
         self.tidy(directory, first_kept, &mut pool)?;
         let report = RecoveryReport {
             epoch,
@@ -290,6 +298,7 @@ impl Recovery<'_> {
             frames: self.frames,
         };
         let shared = Shared::new(self.opening.disk.clone(), self.dir, self.opening.options.clone(), pool);
+        shared.newest_told.store(begun.start.active.segment.first.get(), Ordering::SeqCst);
         for segment in self.segments {
             shared.insert(Arc::new(segment));
         }
@@ -475,6 +484,17 @@ impl Recovery<'_> {
             self.disk().sync_dir(&self.dir).map_err(opening("sync", &self.dir))?;
         }
         Ok(())
+    }
+
+    /// Tells which segment is the newest. Without space it stays untold until the next one begins.
+    fn tell_newest(&self, first: Lsn, pool: &mut Pool) -> Result<(), OpenError> {
+        if self.rules.place == Place::Copy {
+            forget_newest(self.disk(), &self.dir).map_err(opening("forget the newest segment in", &self.dir))?;
+        }
+        match write_newest(self.disk(), &self.dir, first, &temporary_name(pool)) {
+            Err(error) if is_no_space(&error) => Ok(()),
+            told => told.map_err(opening("tell the newest segment in", &self.dir)),
+        }
     }
 
     /// Removes what earlier lives left aside; dropped segments are left to the keeper.

@@ -217,7 +217,7 @@ mod tests {
     use crate::log::format::{put_entry, seal};
 
     fn segment(salt: u128) -> (SegmentHeader, Vec<u8>) {
-        let header = SegmentHeader { first: Lsn::new(1), salt, file_bytes: 4096 };
+        let header = SegmentHeader { first: Lsn::new(1), salt, file_bytes: 4096, before: Lsn::NONE };
         (header, header.encode().to_vec())
     }
 

@@ -277,8 +277,9 @@ impl Log {
     pub fn roll(&mut self, head: &[Vec<u8>], urgency: Urgency) -> Result<(), RollError> {
         self.shared.go_on()?;
         let options = &self.shared.options;
-        let header =
-            SegmentHeader { first: self.last.next(), salt: self.clock.random(), file_bytes: options.segment_bytes };
+        let first = self.last.next();
+        let before = self.shared.segment_before(first);
+        let header = SegmentHeader { first, salt: self.clock.random(), file_bytes: options.segment_bytes, before };
         let mut frame = FrameHeader::new(FrameKind::Head, self.epoch, header.first);
         (frame.time, frame.boot) = (self.meta.time, self.meta.boot);
         (frame.synced, frame.first_kept) = (self.last, self.first_kept);

@@ -1,6 +1,7 @@
 //! Serves a router over TCP: accepts, bounds, drains. Requests and answers are hyper's; what is said in
 //! them is the router's.
 
+mod files;
 mod io;
 mod tls;
 
@@ -96,11 +97,16 @@ impl Server {
     pub async fn serve(self, front: Arc<Front>, router: Router, stop: impl Future<Output = ()>) {
         let (drain, draining) = watch::channel(());
         let mut connections = JoinSet::new();
+        let connections_max = files::connections_max(front.config.http.connections_max);
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) if connections.len() >= connections_max => {
+                        front.meters.connections_refused.fetch_add(1, Ordering::Relaxed);
+                        turn_away(stream);
+                    }
                     Ok((stream, _)) => admit(&front, &router, &mut connections, &draining, stream, self.tls.as_ref()),
                     Err(error) => {
                         tracing::warn!(%error, "accepting a connection failed");
@@ -139,7 +145,7 @@ impl Drop for Counted {
     }
 }
 
-/// Takes a connection in, or turns it away at the bound.
+/// Takes a connection in.
 fn admit(
     front: &Arc<Front>,
     router: &Router,
@@ -148,11 +154,6 @@ fn admit(
     stream: TcpStream,
     tls: Option<&Tls>,
 ) {
-    if connections.len() >= front.config.http.connections_max {
-        front.meters.connections_refused.fetch_add(1, Ordering::Relaxed);
-        turn_away(stream);
-        return;
-    }
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY failed");
     }

@@ -1,7 +1,10 @@
 //! The checker must complain of each broken promise, and of nothing else.
 
-use crate::checker::{Violation, check, check_end, check_look};
-use crate::history::{Delivery, History, Look, Outcome, Print, Publish, Settle, State, Topic, Word};
+use windlass::torture::checker::{Violation, check};
+use windlass::torture::history::{
+    Death, Delivery, Ending, History, Look, Outcome, Print, Publish, Settle, Spot, State, Topic, Word,
+};
+use windlass::torture::standing::{check_end, check_look};
 
 const MS: u64 = 1_000;
 
@@ -10,6 +13,10 @@ fn topics() -> Vec<Topic> {
     let mail = Topic { name: "mail", groups: &["g"], per_key: false, attempts_max: Some(2), dead: Some("dead") };
     let dead = Topic { name: "dead", groups: &["g"], per_key: false, attempts_max: None, dead: None };
     vec![plain, mail, dead]
+}
+
+fn spot(id: &str, offset: u64) -> Spot {
+    Spot { id: Some(id.to_owned()), offset: Some(offset) }
 }
 
 fn publish(topic: &'static str, name: &str, offset: u64, begin: u64) -> Publish {
@@ -21,21 +28,19 @@ fn publish(topic: &'static str, name: &str, offset: u64, begin: u64) -> Publish 
         delay: 0,
         begin,
         end: Some(begin + 10),
-        place: Some((format!("id-{name}"), offset)),
+        spot: spot(&format!("id-{name}"), offset),
     }
 }
 
 fn deliver(publish: &Publish, group: &'static str, attempt: u32, begin: u64) -> Delivery {
-    let (id, offset) = publish.place.clone().expect("a place");
     Delivery {
         topic: publish.topic,
         group,
         name: publish.name.clone(),
         print: publish.print,
         key: publish.key.clone(),
-        id,
-        offset: Some(offset),
-        attempt,
+        spot: publish.spot.clone(),
+        attempt: Some(attempt),
         lease: 100 * MS,
         token: format!("{}-{group}-{attempt}", publish.name),
         begin,
@@ -61,7 +66,7 @@ const DONE: Option<Outcome> = Some(Outcome::Done);
 /// whose answer is lost; a third was never answered; a letter died after its second attempt.
 fn good() -> History {
     let (first, second) = (publish("t", "a", 0, 0), publish("t", "b", 1, 100));
-    let lost = Publish { end: None, place: None, ..publish("t", "lost", 9, 200) };
+    let lost = Publish { end: None, spot: Spot::default(), ..publish("t", "lost", 9, 200) };
     let letter = publish("mail", "m", 0, 0);
     let mut history =
         History { publishes: vec![first.clone(), second.clone(), lost, letter.clone()], ..History::default() };
@@ -80,7 +85,7 @@ fn good() -> History {
     }
     let tries = [deliver(&letter, "g", 1, 1_000), deliver(&letter, "g", 2, 200 * MS)];
     let mut grave = letter.clone();
-    (grave.topic, grave.place) = ("dead", Some(("id-m".to_owned(), 0)));
+    (grave.topic, grave.spot) = ("dead", spot("id-m", 0));
     let dead = deliver(&grave, "g", 1, 400 * MS);
     history.settles.push(settle(&tries[1], Word::Ack, 500 * MS, Some(Outcome::Gone)));
     history.settles.push(settle(&dead, Word::Ack, 600 * MS, DONE));
@@ -106,7 +111,7 @@ fn planted(plant: impl FnOnce(&mut History)) -> Vec<&'static str> {
 }
 
 fn delivery<'a>(history: &'a mut History, group: &str, name: &str, attempt: u32) -> &'a mut Delivery {
-    let wanted = |one: &&mut Delivery| one.group == group && one.name == name && one.attempt == attempt;
+    let wanted = |one: &&mut Delivery| one.group == group && one.name == name && one.attempt == Some(attempt);
     history.deliveries.iter_mut().find(wanted).expect("it is in the good history")
 }
 
@@ -149,15 +154,17 @@ fn phantoms_changes_and_ids_used_twice_are_seen() {
     assert_eq!(planted(|history| delivery(history, "g", "b", 1).name = "phantom".to_owned()), ["I1", "I2"]);
     assert_eq!(planted(|history| delivery(history, "g", "b", 1).print = Print(1, 1)), ["I2"]);
     assert_eq!(planted(|history| delivery(history, "g", "b", 1).key = None), ["I2"]);
-    assert_eq!(planted(|history| delivery(history, "g", "b", 1).id = "id-a".to_owned()), ["I2"]);
-    assert_eq!(planted(|history| delivery(history, "g", "m", 1).offset = Some(7)), ["I2"]);
-    assert_eq!(planted(|history| history.publishes[1].begin = 600 * MS), ["I11", "I2"]);
+    assert_eq!(planted(|history| delivery(history, "g", "b", 1).spot.id = Some("id-a".to_owned())), ["I2"]);
+    assert_eq!(planted(|history| delivery(history, "g", "m", 1).spot.offset = Some(7)), ["I2"]);
+    let late = |history: &mut History| {
+        (history.publishes[1].begin, history.publishes[1].end) = (600 * MS, Some(601 * MS));
+    };
+    assert_eq!(planted(late), ["I11", "I2"]);
     let twice = |history: &mut History| {
-        let place = Some(("id-other".to_owned(), 5));
-        let again = Publish { place, begin: 20, end: Some(30), ..history.publishes[0].clone() };
+        let again = Publish { spot: spot("id-other", 5), begin: 20, end: Some(30), ..history.publishes[0].clone() };
         history.publishes.push(again);
     };
-    assert_eq!(planted(twice), ["I2"], "an idempotency key that was forgotten");
+    assert_eq!(planted(twice), ["I10"], "an idempotency key that was forgotten");
     let elsewhere = |history: &mut History| {
         for one in history.deliveries.iter_mut().filter(|one| one.name == "m") {
             one.topic = "t";
@@ -171,7 +178,7 @@ fn a_delivery_after_an_answered_ack_is_seen() {
     let again = |begin| {
         move |history: &mut History| {
             let mut again = delivery(history, "g", "a", 3).clone();
-            (again.attempt, again.token, again.begin, again.end) = (4, "new".to_owned(), begin, begin + 10);
+            (again.attempt, again.token, again.begin, again.end) = (Some(4), "new".to_owned(), begin, begin + 10);
             again.key = None;
             history.deliveries.push(again);
         }
@@ -203,7 +210,7 @@ fn a_second_holder_is_seen() {
 
 #[test]
 fn attempts_that_do_not_grow_are_seen() {
-    let repeated = |history: &mut History| delivery(history, "g", "a", 2).attempt = 1;
+    let repeated = |history: &mut History| delivery(history, "g", "a", 2).attempt = Some(1);
     assert_eq!(planted(repeated), ["I5"]);
     let swapped = |history: &mut History| {
         let three = delivery(history, "g", "a", 3);
@@ -232,7 +239,7 @@ fn a_key_out_of_order_is_seen() {
 fn a_dead_letter_in_two_places_is_seen() {
     let third = |history: &mut History| {
         let mut third = delivery(history, "g", "m", 2).clone();
-        (third.attempt, third.token) = (3, "third".to_owned());
+        (third.attempt, third.token) = (Some(3), "third".to_owned());
         (third.begin, third.end) = (350 * MS, 351 * MS);
         history.deliveries.push(third);
     };
@@ -249,8 +256,8 @@ fn a_dead_letter_in_two_places_is_seen() {
     assert!(planted(acked).contains(&"I8"));
     let twice = |history: &mut History| {
         let dead = history.deliveries.iter().find(|one| one.topic == "dead").expect("the dead letter").clone();
-        let (id, offset, token) = ("id-again".to_owned(), Some(1), "again".to_owned());
-        history.deliveries.push(Delivery { id, offset, token, attempt: 2, begin: 590 * MS, end: 591 * MS, ..dead });
+        let (spot, token, attempt) = (spot("id-again", 1), "again".to_owned(), Some(2));
+        history.deliveries.push(Delivery { spot, token, attempt, begin: 590 * MS, end: 591 * MS, ..dead });
     };
     assert_eq!(planted(twice), ["I2"]);
 }
@@ -274,6 +281,112 @@ fn what_is_delayed_and_comes_early_is_seen() {
         });
     };
     assert_eq!(planted(nack), ["I11"]);
+}
+
+#[test]
+fn a_lease_that_ends_before_its_deadline_is_seen() {
+    let lapsed = |begin| {
+        move |history: &mut History| {
+            let one = delivery(history, "g", "a", 1).clone();
+            history.settles.push(settle(&one, Word::Ack, begin, Some(Outcome::Lapsed)));
+        }
+    };
+    assert_eq!(planted(lapsed(50 * MS)), ["I9"]);
+    assert_eq!(planted(lapsed(120 * MS)), [""; 0], "it had lapsed");
+    let given_back = |history: &mut History| {
+        let one = delivery(history, "g", "a", 1).clone();
+        history.settles.push(settle(&one, Word::Nack { delay: 0 }, 10 * MS, None));
+        history.settles.push(settle(&one, Word::Ack, 50 * MS, Some(Outcome::Lapsed)));
+    };
+    assert_eq!(planted(given_back), [""; 0], "its owner may have ended it");
+}
+
+/// Answers that only say that the request went well: within the lease they bind the server all the same.
+#[test]
+fn a_settle_without_an_outcome_counts_while_its_lease_ran() {
+    let untold = |begin| {
+        move |history: &mut History| {
+            let three = delivery(history, "g", "a", 3).clone();
+            history.settles.retain(|one| one.token != three.token);
+            history.settles.push(settle(&three, Word::Ack, begin, Some(Outcome::Untold)));
+            let token = "new".to_owned();
+            let (begin, end, key) = (600 * MS, 601 * MS, None);
+            history.deliveries.push(Delivery { attempt: Some(4), token, begin, end, key, ..three });
+        }
+    };
+    assert!(planted(untold(260 * MS)).contains(&"I3"));
+    assert!(!planted(untold(400 * MS)).contains(&"I3"), "the lease was over, the answer says nothing");
+}
+
+#[test]
+fn a_second_holder_is_seen_without_attempts() {
+    let without = |begin: u64| {
+        move |history: &mut History| {
+            for one in history.deliveries.iter_mut().filter(|one| (one.group, &*one.name) == ("h", "a")) {
+                one.attempt = None;
+            }
+            let two = history.deliveries.iter_mut().find(|one| one.token == "a-h-2").expect("the second");
+            (two.begin, two.end) = (begin, begin + 10);
+            history.settles.retain(|one| !(one.token == "a-h-2" && matches!(one.word, Word::Nack { .. })));
+        }
+    };
+    assert_eq!(planted(without(20 * MS)), ["I4"]);
+    assert_eq!(planted(without(140 * MS)), [""; 0]);
+}
+
+#[test]
+fn offsets_that_go_back_are_seen() {
+    let back = |history: &mut History| {
+        history.publishes[1].begin = 20;
+        history.publishes[1].end = Some(30);
+        for one in history.deliveries.iter_mut().filter(|one| one.name == "a") {
+            one.spot.offset = Some(4);
+        }
+        history.publishes[0].spot.offset = Some(4);
+    };
+    assert!(planted(back).contains(&"I7"));
+}
+
+/// A lease of the last moment before a power cut may be forgotten, with its attempt; nothing else may.
+#[test]
+fn a_power_cut_forgives_the_youngest_leases_alone() {
+    let cut = |death, after: u64| {
+        move |history: &mut History| {
+            let one = delivery(history, "g", "a", 1).clone();
+            history.publishes.retain(|one| one.name != "lost");
+            history.endings.push(Ending { at: one.end + after, death });
+            let again = Delivery { token: "again".to_owned(), begin: 30 * MS, end: 31 * MS, ..one.clone() };
+            history.deliveries.push(again);
+            history.settles.push(settle(&one, Word::Ack, 40 * MS, Some(Outcome::Unknown)));
+        }
+    };
+    assert_eq!(planted(cut(Death::PowerCut, MS)), [""; 0]);
+    assert_eq!(planted(cut(Death::PowerCut, 20 * MS)), ["I4", "I5", "I9"], "it was old enough");
+    assert_eq!(planted(cut(Death::Kill, MS)), ["I4", "I5", "I9"], "what was written survives a kill");
+    let slow = |sent: u64| {
+        move |history: &mut History| {
+            cut(Death::PowerCut, 20 * MS)(history);
+            let waits = Publish { begin: sent, end: None, spot: Spot::default(), ..publish("t", "waits", 7, 0) };
+            history.publishes.push(waits);
+        }
+    };
+    assert_eq!(planted(slow(2 * MS)), [""; 0], "the disk was behind: a request from about then had no answer");
+    assert_eq!(planted(slow(15 * MS)), ["I4", "I5", "I9"], "it was not that far behind");
+    let read_late = |history: &mut History| {
+        let at = delivery(history, "h", "b", 1).begin + 1;
+        history.endings.push(Ending { at, death: Death::PowerCut });
+        history.forget_answers_after(at);
+        // The answers of what went on with the lost disk: none of them is expected to hold.
+        history.settles.retain(|one| one.begin < at || one.name == "b");
+    };
+    let found = planted(read_late);
+    assert!(!found.contains(&"I1"), "an ack of a later life shows that it had come: {found:?}");
+    let lost = |history: &mut History| {
+        let at = history.publishes[1].begin + 11;
+        history.endings.push(Ending { at, death: Death::PowerCut });
+        history.deliveries.retain(|one| one.name != "b");
+    };
+    assert_eq!(planted(lost), ["I1"], "an answered publish is never forgiven");
 }
 
 /// What a look at a server would show after the good history's first 255 milliseconds.
@@ -315,6 +428,9 @@ fn a_look_at_a_server_shows_losses_and_returns() {
         look.groups.get_mut(&("t", "g")).expect("a group").extend([message]);
     };
     assert_eq!(looked(before, phantom), ["I2"]);
+    let counted = |count| move |look: &mut Look| look.counts.extend([(("t", "g"), count)]);
+    assert_eq!(looked(before, counted(2)), [""; 0]);
+    assert_eq!(looked(before, counted(3)), ["I13"]);
     let both = |look: &mut Look| look.dead_before.get_mut("dead").expect("a topic").push("m".to_owned());
     assert_eq!(looked(before, both), ["I8"]);
 }

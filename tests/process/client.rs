@@ -1,15 +1,11 @@
-//! An HTTP client that keeps its connection, never tries again by itself, and tells an answer from none.
+//! The blocking client of `windlass torture`, with answers that a test can insist on.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use serde_json::Value;
+use windlass::torture::client::{Answer as Given, Client as Asking};
 
-/// Longer than any answer takes, a waiting pull included.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-
-/// The connection broke before a whole answer came: the request may have been carried out or not.
+/// No whole answer came: the request may have been carried out or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoAnswer;
 
@@ -39,102 +35,49 @@ impl Answer {
 
 /// A client with at most one connection.
 #[derive(Debug)]
-pub struct Client {
-    address: SocketAddr,
-    stream: Option<TcpStream>,
-    token: Option<String>,
-}
+pub struct Client(Asking);
 
 impl Client {
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address, stream: None, token: None }
+        Self(Asking::new(address))
     }
 
     /// Says who it is from now on.
     #[must_use]
-    pub fn with_token(mut self, token: &str) -> Self {
-        self.token = Some(token.to_owned());
-        self
+    pub fn with_token(self, token: &str) -> Self {
+        Self(self.0.with_token(token))
     }
 
     pub fn get(&mut self, path: &str) -> Result<Answer, NoAnswer> {
-        self.ask("GET", path, "", b"")
+        self.0.get(path).map(given).map_err(no_answer)
     }
 
     pub fn post(&mut self, path: &str, body: &Value) -> Result<Answer, NoAnswer> {
-        self.ask("POST", path, "content-type: application/json\r\n", body.to_string().as_bytes())
+        self.0.post(path, body).map(given).map_err(no_answer)
     }
 
     /// Sends a request and reads its answer. `headers` are whole lines.
     pub fn ask(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Result<Answer, NoAnswer> {
-        let stream = self.send(method, path, headers, body)?;
-        let answer = read_answer(stream);
-        if answer.is_err() {
-            self.stream = None;
-        }
-        answer
+        self.0.ask(method, path, headers, body).map(given).map_err(no_answer)
     }
 
     /// Sends a request and leaves its answer for [`Client::answer`].
     pub fn begin(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Result<(), NoAnswer> {
-        self.send(method, path, headers, body).map(drop)
+        self.0.begin(method, path, headers, body).map_err(no_answer)
     }
 
     /// Reads the answer to what was begun.
     pub fn answer(&mut self) -> Result<Answer, NoAnswer> {
-        self.stream.as_mut().ok_or(NoAnswer).and_then(read_answer)
-    }
-
-    fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Result<&mut TcpStream, NoAnswer> {
-        let token = self.token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{token}{headers}content-length: {length}\r\n\r\n",
-            self.address
-        );
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => connect(self.address)?,
-        };
-        stream.write_all(&[head.as_bytes(), body].concat()).map_err(|_| NoAnswer)?;
-        Ok(self.stream.insert(stream))
+        self.0.answer().map(given).map_err(no_answer)
     }
 }
 
-fn connect(address: SocketAddr) -> Result<TcpStream, NoAnswer> {
-    let stream = TcpStream::connect(address).map_err(|_| NoAnswer)?;
-    let set = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(ANSWER_PATIENCE)));
-    set.map_err(|_| NoAnswer).map(|()| stream)
+fn given(answer: Given) -> Answer {
+    Answer { status: answer.status, body: answer.body }
 }
 
-fn read_answer(stream: &mut TcpStream) -> Result<Answer, NoAnswer> {
-    let mut bytes = Vec::new();
-    let mut piece = [0; 64 * 1024];
-    loop {
-        if let Some(answer) = parse(&bytes) {
-            return Ok(answer);
-        }
-        match stream.read(&mut piece) {
-            Ok(0) => return Err(NoAnswer),
-            Ok(count) => bytes.extend_from_slice(&piece[..count]),
-            Err(error) => {
-                let hung = matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
-                assert!(!hung, "a request was not answered within {ANSWER_PATIENCE:?}");
-                return Err(NoAnswer);
-            }
-        }
-    }
-}
-
-fn parse(bytes: &[u8]) -> Option<Answer> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&bytes[..end]).expect("a head in ASCII");
-    let mut lines = head.split("\r\n");
-    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let length = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .map_or(0, |(_, value)| value.trim().parse().expect("a length"));
-    let body = bytes.get(end + 4..end + 4 + length)?.to_vec();
-    Some(Answer { status, body })
+/// A server that keeps a connection and says nothing is wrong wherever it happens.
+fn no_answer(why: windlass::torture::client::NoAnswer) -> NoAnswer {
+    assert_ne!(why, windlass::torture::client::NoAnswer::Hung, "{why}");
+    NoAnswer
 }

@@ -70,7 +70,8 @@ fn pick(disk: &windlass::disk::sim::SimDisk, dice: &mut Dice) -> Option<(PathBuf
     for dir in ["/", "/log"] {
         for name in disk.list(Path::new(dir)).unwrap_or_default() {
             let path = Path::new(dir).join(name);
-            let spare = path.to_string_lossy().contains("spare-");
+            // What the next start removes; a crash may leave a file under such a name and its own.
+            let spare = path.to_string_lossy().contains("spare-") || path.extension().is_some_and(|end| end == "tmp");
             if let Some(bytes) = disk.dump(&path).filter(|_| !spare) {
                 files.push((path, bytes));
             }

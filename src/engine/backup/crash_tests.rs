@@ -8,13 +8,15 @@ use crate::clock::ManualClock;
 use crate::disk::sim::{Fault, SimDisk};
 use crate::disk::{Disk, DiskFile};
 use crate::engine::backup::make::{Origin, make};
+use crate::engine::backup::restore::{RestoreError, fill};
 use crate::engine::backup::verify::{VerifyError, verify};
 use crate::engine::backup::{Backup, BackupError, BackupReport, MANIFEST};
 use crate::engine::command::{Command, Sealed};
+use crate::engine::home::put_file;
 use crate::engine::local::LocalEngine;
 use crate::engine::{CreateTopic, Engine as _, IndexPlace, Limits, Publish, Source, WriterOptions};
 use crate::index::{Index, IndexError, ModelIndex};
-use crate::log::{Options, Place, check};
+use crate::log::{Options, Place, check, read_mark};
 use crate::model::{AccountName, NewMessage, TopicName, TopicRef, TopicSettings};
 
 struct NoPlace;
@@ -208,4 +210,98 @@ fn every_flipped_bit_and_every_shortened_file_of_a_backup_is_named() {
         fork.put(&path, bytes[..bytes.len() - 1].to_vec());
         assert!(proves(&fork).unwrap_err().is_damage(), "{path:?} shortened");
     }
+}
+
+/// A restore of `/b` into `/r`, which is there and empty.
+fn restore(disk: &SimDisk, clock: &ManualClock) -> Result<(), RestoreError> {
+    let proven = verify(disk, Path::new("/b"), &crate::engine::BackupProgress::default())?;
+    let dir = Path::new("/r");
+    let identity = || put_file(disk, dir, "IDENTITY", b"of this place", clock);
+    fill(disk, (Path::new("/b"), &proven), dir, clock, &crate::engine::BackupProgress::default(), &identity)
+}
+
+/// A disk with a backup and an empty place to restore it into.
+fn backed_up() -> (SimDisk, Arc<ManualClock>, Sealed) {
+    let (disk, clock, sealed) = sealed();
+    back_up(&disk, &clock, &sealed).unwrap();
+    disk.create_dir(Path::new("/r")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    (disk, clock, sealed)
+}
+
+/// Whether a start would take `/r` for a data directory; then it holds all that the backup does, and says so.
+fn is_restored(disk: &SimDisk, sealed: &Sealed, when: &str) -> bool {
+    let dir = Path::new("/r");
+    if !disk.exists(&dir.join("FORMAT")).unwrap() {
+        return false;
+    }
+    let mark = read_mark(disk, dir).unwrap().expect("the mark of what is durable");
+    assert_eq!(mark.last, sealed.last, "{when}");
+    let held = check(disk, dir, Place::Original, Some(mark), &mut |_| {}).unwrap();
+    assert_eq!((held.last, &held.damage, &held.torn), (sealed.last, &None, &None), "{when}");
+    for (path, bytes) in disk.files() {
+        if let Ok(name) = path.strip_prefix("/b")
+            && name != Path::new(MANIFEST)
+        {
+            assert_eq!(disk.dump(&dir.join(name)), Some(bytes), "{when}: {}", name.display());
+        }
+    }
+    assert!(disk.exists(&dir.join("IDENTITY")).unwrap(), "{when}");
+    true
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_a_restore_leaves_a_whole_data_directory_or_none() {
+    let (disk, clock, sealed) = backed_up();
+    let (mut whole, mut none) = (0, 0);
+    for cut in 0.. {
+        let mut hit = false;
+        for seed in 0..16 {
+            let fork = disk.kill();
+            fork.fail(cut, Fault::PowerOff);
+            let restored = restore(&fork, &clock);
+            hit = !fork.has_power();
+            let when = format!("cut at operation {cut}, seed {seed}");
+            // A kill at this operation leaves what the page cache has, a power cut any part of it.
+            for after in [fork.kill(), fork.crash(seed)] {
+                if is_restored(&after, &sealed, &when) {
+                    whole += 1;
+                } else {
+                    assert!(restored.is_err(), "{when}: a restore that was confirmed is gone");
+                    none += 1;
+                }
+            }
+        }
+        if !hit {
+            break;
+        }
+    }
+    assert!(whole > 32 && none > 500, "{whole} whole, {none} none");
+    println!("{whole} whole, {none} none");
+}
+
+#[test]
+fn an_operation_of_a_restore_that_fails_is_told_and_leaves_no_data_directory() {
+    let (disk, clock, sealed) = backed_up();
+    let mut faults = 0;
+    for fault in [Fault::Io, Fault::Short, Fault::NoSpace] {
+        for at in 0.. {
+            let fork = disk.kill();
+            fork.fail(at, fault);
+            let restored = restore(&fork, &clock);
+            fork.mend();
+            let when = format!("{fault:?} at operation {at}");
+            if fork.hits() == 0 {
+                restored.unwrap();
+                assert!(is_restored(&fork, &sealed, &when));
+                break;
+            }
+            faults += 1;
+            assert!(restored.is_err(), "{when} went unseen");
+            // The name may be there when its sync fails; what it stands for is there as well.
+            is_restored(&fork, &sealed, &when);
+        }
+    }
+    assert!(faults > 100, "{faults}");
+    println!("{faults} faults");
 }

@@ -9,7 +9,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::engine::backup::manifest::{FileSum, MANIFEST, Manifest};
 use crate::engine::backup::{Backup, BackupError, BackupFiles, BackupProgress, BackupReport, io_error};
 use crate::engine::command::{Command, Sealed};
-use crate::engine::home::{FORMAT, format_text, make_dirs, parent_of};
+use crate::engine::home::{FORMAT, format_text, make_dirs, parent_of, secret_file};
 use crate::engine::local::LocalEngine;
 use crate::model::{Lsn, Millis};
 
@@ -60,7 +60,7 @@ pub(super) struct Origin<'a> {
     pub disk: &'a dyn Disk,
     /// The log directory.
     pub log: &'a Path,
-    pub secret: &'a [u8],
+    pub secret: &'a [u8; 32],
     pub clock: &'a dyn Clock,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn make(origin: &Origin<'_>, request: &Backup, sealed: &Sealed) -> Re
     }
     let mut making = Making { disk, dir, progress: &request.progress, files: Vec::new(), linked: 0 };
     making.carry_segments(origin.log, sealed)?;
-    making.put("secret.key", origin.secret)?;
+    making.put("secret.key", &secret_file(origin.secret))?;
     for synced in [dir.join("log").as_path(), dir, parent_of(dir)] {
         disk.sync_dir(synced).map_err(io_error("sync", synced))?;
     }

@@ -74,12 +74,26 @@ pub fn restore_backup(
     if names.iter().any(|name| name != "LOCK") {
         return Err(BackupError::NotEmpty(dir.to_owned()).into());
     }
-    carry(&disk, backup, dir, &proven, progress)?;
-    // Everything up to its last lsn is durable here now: less would be damage.
-    write_mark(&disk, dir, proven.mark, clock.random() as u64)?;
-    put_identity(&disk, dir, clock)?;
-    put_format(dir, clock)?;
+    fill(&disk, (backup, &proven), dir, clock, progress, &|| put_identity(&disk, dir, clock))?;
     Ok(Restored { dir: dir.to_owned(), files: BackupFiles::of(&proven.manifest) })
+}
+
+/// Makes the empty directory `dir` a data directory with what the proven backup holds. `identity` is what only a
+/// file system of the machine's has.
+pub(super) fn fill(
+    disk: &dyn Disk,
+    (backup, proven): (&Path, &Proven),
+    dir: &Path,
+    clock: &dyn Clock,
+    progress: &BackupProgress,
+    identity: &dyn Fn() -> Result<(), HomeError>,
+) -> Result<(), RestoreError> {
+    carry(disk, backup, dir, proven, progress)?;
+    // Everything up to its last lsn is durable here now: less would be damage.
+    write_mark(disk, dir, proven.mark, clock.random() as u64)?;
+    identity()?;
+    put_format(disk, dir, clock)?;
+    Ok(())
 }
 
 /// Copies all but `FORMAT`; durable on return. Never links: a data directory shares no file with a backup.

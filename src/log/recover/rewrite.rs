@@ -54,7 +54,9 @@ impl Recovery<'_> {
         let head_bytes = FRAME_HEADER_BYTES + head.iter().map(|entry| entry_bytes(entry.len())).sum::<usize>();
         let total = (SEGMENT_HEADER_BYTES + head_bytes + moved_bytes) as u64;
         let target = self.choose_file(total, (directory, plan), pool)?;
-        let header = SegmentHeader { first, salt: clock.random(), file_bytes: target.file_bytes };
+        let kept = plan.map_or(&[][..], |plan| &plan.kept);
+        let before = kept.iter().rev().find(|kept| **kept < first).copied().unwrap_or(Lsn::NONE);
+        let header = SegmentHeader { first, salt: clock.random(), file_bytes: target.file_bytes, before };
         let mut frame = FrameHeader::new(FrameKind::Head, epoch, first);
         (frame.time, frame.boot, frame.first_kept) = (meta.time, meta.boot, first_kept);
         frame.synced = Lsn::new(first.get().saturating_sub(1));
