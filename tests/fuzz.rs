@@ -32,7 +32,7 @@ use windlass::model::{
 
 fn dialect(name: &str) {
     let mut target = request::Target::new();
-    drive(name, &corpus(name), (1_500, 40_000), |input| target.case(input));
+    drive(name, &corpus(name), (1_500, 20_000), |input| target.case(input));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_configuration_is_taken_or_refused() {
     let mut good = corpus("config");
     good.push(include_bytes!("../config.toml").to_vec());
     let flags = Flags { config: Some(path.clone()), ..Flags::default() };
-    drive("config", &good, (2_000, 40_000), |input| {
+    drive("config", &good, (2_000, 20_000), |input| {
         std::fs::write(&path, input).unwrap();
         // Lines that look like variables are tried as such, too.
         let text = String::from_utf8_lossy(input);
@@ -83,13 +83,13 @@ fn a_segment_of_any_bytes_gives_what_was_written_or_an_error() {
     let mut written = stored::Written::new();
     let mut good = written.good();
     good.extend(corpus("segment"));
-    drive("segment", &good, (1_500, 30_000), |input| written.case(input));
+    drive("segment", &good, (1_500, 15_000), |input| written.case(input));
 }
 
 #[test]
 fn a_place_of_any_numbers_gives_a_record_that_was_written_or_an_error() {
     let written = stored::Written::new();
-    drive("record", &written.places(), (2_000, 40_000), written.record_case());
+    drive("record", &written.places(), (2_000, 20_000), written.record_case());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_mark_of_any_bytes_is_the_one_that_was_written_or_an_error() {
     let marked = stored::marked();
     let mut good = vec![marked.1.clone()];
     good.extend(corpus("marks"));
-    drive("marks", &good, (2_000, 40_000), stored::mark_case(marked));
+    drive("marks", &good, (2_000, 20_000), stored::mark_case(marked));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_token_that_was_not_given_out_settles_nothing() {
     };
     let mut good: Vec<Vec<u8>> = tokens.iter().map(|token| token.clone().into_bytes()).collect();
     good.extend(corpus("token"));
-    drive("token", &good, (2_000, 40_000), |input| {
+    drive("token", &good, (2_000, 20_000), |input| {
         let text = String::from_utf8_lossy(input);
         let named = Some(GroupRef::Name(group.clone()));
         if tokens.contains(&text.clone().into_owned()) {

@@ -66,7 +66,7 @@ impl Target {
 
     /// Sends what `input` says: a line with method and path, lines of headers, an empty line, the body.
     pub fn case(&mut self, input: &[u8]) -> Verdict {
-        if self.requests % REQUESTS_PER_SERVER == 0 {
+        if self.requests.is_multiple_of(REQUESTS_PER_SERVER) {
             self.stop();
             self.served = Some(self.start());
         }
