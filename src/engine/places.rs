@@ -5,9 +5,22 @@
 use std::collections::HashMap;
 
 use crate::engine::entry::{Entry, GroupNo, PendingDisk, RowDisk, TopicNo};
-use crate::engine::rows::Row;
-use crate::engine::state::{Loader, State, find_row};
+use crate::engine::rows::{Found, Row, block_of};
+use crate::engine::state::{Loader, State, load_block};
+use crate::engine::topic_state::TopicState;
 use crate::log::Loc;
+
+/// The row of a message, from memory or from the index.
+pub(super) fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<Row> {
+    if offset >= topic.tail() {
+        return None;
+    }
+    load_block(topic, block_of(offset), loader);
+    match topic.rows.get(offset) {
+        Found::Row(row) | Found::Gone(row) => Some(row.clone()),
+        Found::Absent | Found::Away(_) => None,
+    }
+}
 
 /// The places of the records of one frame, by their ids.
 pub type Places = HashMap<u128, Loc>;

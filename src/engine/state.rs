@@ -11,8 +11,9 @@ use crate::engine::entry::{
     TopicNo,
 };
 use crate::engine::group_state::{GroupState, Pending};
+use crate::engine::places::find_row;
 use crate::engine::placing::Staged;
-use crate::engine::rows::{BlockDisk, Found, Row, block_of};
+use crate::engine::rows::{BlockDisk, Row};
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
 use crate::log::Epoch;
@@ -440,9 +441,10 @@ impl State {
             for offset in below {
                 group.remove(offset);
             }
-            if group.progress.cursor < head {
+            // Its cursor may have passed what is gone, whose sums only the next message tells.
+            if group.progress.cursor < head || group.progress.plain.count < plain.count {
                 group.gone_ahead = group.gone_ahead.since(topic.gone.between(group.progress.plain, plain));
-                group.progress.cursor = head;
+                group.progress.cursor = group.progress.cursor.max(head);
                 group.progress.plain = plain;
                 group.dirty = true;
             }
@@ -620,17 +622,6 @@ pub(super) fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>)
         && let Some(stored) = loader(topic.disk.no, block)
     {
         topic.rows.load(block, &stored);
-    }
-}
-
-pub(super) fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) -> Option<Row> {
-    if offset >= topic.tail() {
-        return None;
-    }
-    load_block(topic, block_of(offset), loader);
-    match topic.rows.get(offset) {
-        Found::Row(row) | Found::Gone(row) => Some(row.clone()),
-        Found::Absent | Found::Away(_) => None,
     }
 }
 
