@@ -38,8 +38,10 @@ pub fn document() -> Value {
         let operation = operation(route, &mut schemas, &problem);
         paths.entry(route.path).or_default().insert(route.method.as_str().to_ascii_lowercase(), operation);
     }
-    let schemas: BTreeMap<String, Value> =
-        schemas.into_iter().map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default())).collect();
+    let schemas: BTreeMap<String, Value> = schemas
+        .into_iter()
+        .map(|(name, schema)| (name, unsigned(serde_json::to_value(schema).unwrap_or_default())))
+        .collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -54,6 +56,24 @@ pub fn document() -> Value {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     })
+}
+
+/// The schema with numbers that are never negative said to be as wide as they are: a derived one calls them
+/// `int64`, which ends in the middle of what is taken and given.
+fn unsigned(mut schema: Value) -> Value {
+    let wider = match schema.get("format").and_then(Value::as_str) {
+        Some("int64") => Some("uint64"),
+        Some("int32") => Some("uint32"),
+        Some(_) | None => None,
+    };
+    if let Some(wider) = wider.filter(|_| schema.get("minimum").is_some_and(|least| least.as_f64() == Some(0.0))) {
+        schema["format"] = Value::from(wider);
+    }
+    match schema {
+        Value::Object(fields) => fields.into_iter().map(|(name, part)| (name, unsigned(part))).collect(),
+        Value::Array(parts) => parts.into_iter().map(unsigned).collect(),
+        plain => plain,
+    }
 }
 
 fn reference(name: &str) -> Value {
@@ -131,5 +151,7 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), ROUTES.len());
+        let offset = &schemas["DiscardRequest"]["properties"]["offsets"]["items"];
+        assert_eq!((&offset["format"], offset["minimum"].as_f64()), (&json!("uint64"), Some(0.0)), "{offset}");
     }
 }
