@@ -1,6 +1,7 @@
 //! Histories of the whole engine, log and index included, on a machine that loses power, is killed,
 //! fills up and fails. One seed is one history: `WINDLASS_SIM_SEED=n` plays one again,
-//! `WINDLASS_SIM_CRASHES` says how many power cuts there shall be.
+//! `WINDLASS_SIM_CRASHES` says how many power cuts there shall be, `WINDLASS_SIM_FRESH` how many besides in histories that
+//! no run has played before.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,11 +34,10 @@ const fn segment_bytes(seed: u64) -> u64 {
     if seed % 8 == 7 { 64 << 10 } else { 256 << 10 }
 }
 
-/// Plays histories from seed `first` on until there have been half of the power cuts of a run.
-fn histories(first: u64) {
+/// Plays histories from seed `first` on until there have been so many power cuts.
+fn histories(first: u64, wanted: u64) {
     quiet_panics();
     let lives = number("WINDLASS_SIM_LIVES").unwrap_or(12);
-    let wanted = counts::rounds("WINDLASS_SIM_CRASHES", CRASHES, CRASHES_LONG).div_ceil(2);
     let start = Instant::now();
     let mut total = Tally::new();
     let first = number("WINDLASS_SIM_FROM").unwrap_or(0) + first + 1;
@@ -80,15 +80,28 @@ fn what_was_answered_survives_every_crash() {
         }
         return;
     }
-    histories(0);
+    histories(0, half());
 }
 
-/// The other half, so that two cores share them: histories that no run before has played.
+/// Half of the power cuts of a run.
+fn half() -> u64 {
+    counts::rounds("WINDLASS_SIM_CRASHES", CRASHES, CRASHES_LONG).div_ceil(2)
+}
+
+/// The other half, so that two cores share them.
 #[test]
-fn what_was_answered_survives_every_crash_of_fresh_histories() {
+fn what_was_answered_survives_every_other_crash() {
+    if number("WINDLASS_SIM_SEED").is_none() {
+        histories(SEEDS_APART, half());
+    }
+}
+
+/// Histories that no run before has played.
+#[test]
+fn what_was_answered_survives_the_crashes_of_fresh_histories() {
     if number("WINDLASS_SIM_SEED").is_none() {
         let drawn = std::time::UNIX_EPOCH.elapsed().map_or(0, |span| span.as_millis() as u64);
-        histories(drawn << 20);
+        histories(drawn << 20, counts::rounds("WINDLASS_SIM_FRESH", FRESH, FRESH_LONG));
     }
 }
 
@@ -144,9 +157,15 @@ const COVERED: [&str; 8] = [
     "restarted",
 ];
 /// Power cuts of one run, unless told otherwise.
-const CRASHES: u64 = 8_000;
+const CRASHES: u64 = 7_000;
 /// The same in the long suite.
 const CRASHES_LONG: u64 = 200_000;
+/// Between the first seeds of the two halves.
+const SEEDS_APART: u64 = 1_000_000_000;
+/// Power cuts besides, in fresh histories.
+const FRESH: u64 = 1_000;
+/// The same in the long suite.
+const FRESH_LONG: u64 = 10_000;
 /// The seed of that script.
 const SCRIPT: u64 = 13;
 /// Its calls.
