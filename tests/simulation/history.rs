@@ -389,6 +389,16 @@ impl History {
                 None => place += 1,
             }
         }
+        // In one turn one pull may settle what it takes, and another take what comes next of its key; which answer
+        // is looked at first says nothing.
+        for (asked, answer) in &ready {
+            if let (Asked::Pull { topic, group, auto_ack: true, .. }, super::calls::Answer::Pull(Ok(pulled))) =
+                (asked, answer)
+            {
+                let offsets = pulled.deliveries.iter().map(|one| one.message.head.offset.get());
+                releasing.extend(offsets.map(|offset| (topic.clone(), group.clone(), offset)));
+            }
+        }
         // What was pulled in the same turn was pulled before it was settled.
         ready.sort_by_key(|(asked, _)| !matches!(asked, Asked::Publish { .. } | Asked::Pull { .. }));
         let when = self.when();
