@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -110,7 +110,7 @@ impl Shared {
 
 /// Publishes, takes and acks with a group commit into the file `log`.
 pub fn serve_group_commit(log: &Path) -> io::Result<()> {
-    let file = prepared(log)?;
+    let file = prepared(log, LOG_BYTES)?;
     let (commits, inbox) = mpsc::channel(INBOX_MAX);
     std::thread::Builder::new().name("writer".to_owned()).spawn(move || write(&file, inbox))?;
     let shared = Arc::new(Shared { commits, queue: Mutex::default(), arrived: Notify::new() });
@@ -127,14 +127,35 @@ pub fn serve_group_commit(log: &Path) -> io::Result<()> {
 }
 
 /// A file whose blocks are all there and written, so that a sync has no metadata to write.
-fn prepared(path: &Path) -> io::Result<File> {
+fn prepared(path: &Path, bytes: u64) -> io::Result<File> {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     let zeros = vec![0; 1 << 20];
-    for at in 0..LOG_BYTES >> 20 {
+    for at in 0..bytes.div_ceil(1 << 20) {
         file.write_all_at(&zeros, at << 20)?;
     }
     file.sync_all()?;
     Ok(file)
+}
+
+/// Bytes of a write whose sync is measured: about what a small commit has.
+const PROBE_BYTES: u64 = 4096;
+const PROBES: u64 = 500;
+
+/// Median time of a write and its sync, in a file whose blocks are all there.
+pub fn median_sync(dir: &Path) -> io::Result<Duration> {
+    let path = dir.join("sync-probe");
+    let file = prepared(&path, PROBES * PROBE_BYTES)?;
+    let block = vec![1; PROBE_BYTES as usize];
+    let mut times = Vec::with_capacity(PROBES as usize);
+    for at in 0..PROBES {
+        let begun = Instant::now();
+        file.write_all_at(&block, at * PROBE_BYTES)?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    std::fs::remove_file(path)?;
+    times.sort_unstable();
+    Ok(times.get(times.len() / 2).copied().unwrap_or_default())
 }
 
 /// One write and one sync for all that came meanwhile.

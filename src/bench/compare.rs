@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bench::load::{self, Load, Scenario};
+use crate::bench::numbers::{Numbers, Run, least, median, most};
 use crate::bench::server::{Kind, Server};
 use crate::bench::speech::Dialect;
 
@@ -45,6 +46,7 @@ fn cases(comparison: &Comparison) -> Vec<Case> {
         duration: comparison.duration,
         dialect: Dialect::Native,
         token: None,
+        straggler_every: None,
     };
     let publish = |connections: usize, batch: usize| Case {
         name: format!("publish, {connections} x {batch}"),
@@ -70,7 +72,8 @@ fn cases(comparison: &Comparison) -> Vec<Case> {
 }
 
 /// Runs all cases and prints the table, line by line as each is known.
-pub fn run(comparison: &Comparison) -> io::Result<()> {
+pub fn run(comparison: &Comparison) -> io::Result<Numbers> {
+    let mut numbers = Numbers::default();
     say!(
         "{:24} {:>12} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8}  ratio of medians (least to most)",
         "",
@@ -94,12 +97,14 @@ pub fn run(comparison: &Comparison) -> io::Result<()> {
                 if report.refused > 0 {
                     eprintln!("{}, {}: refused for now {} times", case.name, kind.name(), report.refused);
                 }
+                let Load { scenario, connections, batch, .. } = case.load;
+                numbers.runs.push(Run::new(kind.name(), scenario, connections, batch, &report));
                 reports.push(report);
             }
         }
         print_case(&case, &reports);
     }
-    Ok(())
+    Ok(numbers)
 }
 
 /// Higher is better: rates as they are; of latencies the median time, turned over for the ratio.
@@ -115,12 +120,13 @@ fn print_case(case: &Case, reports: &[Vec<load::Report>]) {
     let own: Vec<f64> = reports.first().into_iter().flatten().map(|report| figure(case, report)).collect();
     for (kind, reports) in case.against.iter().zip(reports) {
         let figures: Vec<f64> = reports.iter().map(|report| figure(case, report)).collect();
-        let time = |share: f64| median(reports.iter().map(|report| report.times.quantile_ms(share)).collect());
+        let time =
+            |share: f64| median(&reports.iter().map(|report| report.times.quantile_ms(share)).collect::<Vec<_>>());
         let cpu = |of: fn(&load::Report) -> Duration| {
             let shares = reports.iter().map(|report| of(report).as_secs_f64() / report.elapsed.as_secs_f64().max(1e-9));
-            format!("{:.0} %", median(shares.collect()) * 100.0)
+            format!("{:.0} %", median(&shares.collect::<Vec<_>>()) * 100.0)
         };
-        let middle = median(figures.clone());
+        let middle = median(&figures);
         let spread = (most(&figures) - least(&figures)) / middle * 100.0;
         let shown = match case.load.scenario {
             Scenario::Publish | Scenario::PullAck { .. } => format!("{middle:.0}/s"),
@@ -131,7 +137,7 @@ fn print_case(case: &Case, reports: &[Vec<load::Report>]) {
         } else {
             // Round by round: both ran within seconds of each other.
             let pairs: Vec<f64> = own.iter().zip(&figures).map(|(own, other)| own / other).collect();
-            format!("{:.2} ({:.2} to {:.2})", median(own.clone()) / middle, least(&pairs), most(&pairs))
+            format!("{:.2} ({:.2} to {:.2})", median(&own) / middle, least(&pairs), most(&pairs))
         };
         say!(
             "  {:22} {shown:>12} {:>10} {:>8.2} {:>8.2} {:>8.2} {:>8} {:>8}  {ratio}",
@@ -144,17 +150,4 @@ fn print_case(case: &Case, reports: &[Vec<load::Report>]) {
             cpu(|report| report.server_cpu.unwrap_or_default()),
         );
     }
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(0.0)
-}
-
-fn least(figures: &[f64]) -> f64 {
-    figures.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-fn most(figures: &[f64]) -> f64 {
-    figures.iter().copied().fold(0.0, f64::max)
 }

@@ -30,6 +30,12 @@ impl Histogram {
         }
     }
 
+    /// Counts what another one has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.total += other.total;
+    }
+
     /// The time that this share of all times does not exceed, in ms; the middle of its bucket.
     pub fn quantile_ms(&self, share: f64) -> f64 {
         let wanted = ((self.total as f64 * share).ceil() as u64).max(1);

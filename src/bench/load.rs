@@ -1,6 +1,6 @@
 //! The scenarios: publish, take and ack, latency. One task per connection, one thread for all of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -32,6 +32,17 @@ pub struct Load {
     pub dialect: Dialect,
     /// Bearer token.
     pub token: Option<String>,
+    /// Of so many messages that are taken, one is never acked.
+    pub straggler_every: Option<u64>,
+}
+
+impl Load {
+    /// One of the native dialect, on a server without tokens.
+    pub const fn native(scenario: Scenario, connections: usize, batch: usize, duration: Duration) -> Self {
+        let (dialect, token, straggler_every) = (Dialect::Native, None, None);
+        // The size of bodies is that of the topic's speech.
+        Self { scenario, connections, batch, body_bytes: 0, duration, dialect, token, straggler_every }
+    }
 }
 
 /// A kind of load.
@@ -78,14 +89,15 @@ impl Report {
         self.messages as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    fn fail(&mut self, error: &io::Error) {
+    /// Counts a failure.
+    pub fn fail(&mut self, error: &io::Error) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 }
 
 /// Between the preparations and the measurement.
-const SETTLE: Duration = Duration::from_secs(1);
+pub const SETTLE: Duration = Duration::from_secs(1);
 
 type Shared = Rc<RefCell<Report>>;
 
@@ -101,18 +113,37 @@ async fn drive(server: &Server, load: &Load) -> io::Result<Report> {
     if let Scenario::PullAck { backlog } = load.scenario {
         fill(&mut first, &speech, backlog, load.body_bytes).await?;
     }
-    let mut connections = vec![first];
-    while connections.len() < load.connections {
-        connections.push(Connection::open(server.address).await?);
-    }
+    drop(first);
     // A start leaves work behind, such as files written beforehand.
+    let connections = open(server.address, load.connections).await?;
     tokio::time::sleep(SETTLE).await;
+    apply(server, connections, std::slice::from_ref(&speech), load).await
+}
+
+/// Connections to a server.
+pub async fn open(address: SocketAddr, count: usize) -> io::Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(count);
+    while connections.len() < count {
+        connections.push(Connection::open(address).await?);
+    }
+    Ok(connections)
+}
+
+/// Applies a load to topics that are there, with what lies in them: publishes to each in turn, anything else to the
+/// first. Within a `LocalSet`.
+pub async fn apply(
+    server: &Server,
+    connections: Vec<Connection>,
+    speeches: &[Speech],
+    load: &Load,
+) -> io::Result<Report> {
+    let speech = speeches.first().ok_or_else(|| io::Error::other("a load without a topic"))?;
     let cpu = || (cpu_time(std::process::id()).unwrap_or_default(), server.process().and_then(cpu_time));
     let (report, before, begun) = (Shared::default(), cpu(), Instant::now());
     match load.scenario {
-        Scenario::Publish => publish_all(connections, &speech, load, &report).await,
-        Scenario::PullAck { backlog } => pull_all(connections, &speech, load, backlog, &report).await,
-        Scenario::Latency { rate } => latency(connections, server.address, &speech, load, rate, &report).await?,
+        Scenario::Publish => publish_all(connections, speeches, load, &report).await,
+        Scenario::PullAck { backlog } => pull_all(connections, speech, load, backlog, &report).await,
+        Scenario::Latency { rate } => latency(connections, server.address, speech, load, rate, &report).await?,
     }
     let (elapsed, after) = (begun.elapsed(), cpu());
     let mut report = report.take();
@@ -145,15 +176,21 @@ async fn each<F: Future<Output = ()> + 'static>(connections: Vec<Connection>, ta
     }
 }
 
-async fn publish_all(connections: Vec<Connection>, speech: &Speech, load: &Load, report: &Shared) {
-    let (request, batch, end) =
-        (Rc::new(speech.publish(load.batch)), load.batch as u64, Instant::now() + load.duration);
+async fn publish_all(connections: Vec<Connection>, speeches: &[Speech], load: &Load, report: &Shared) {
+    let requests: Rc<Vec<Vec<u8>>> = Rc::new(speeches.iter().map(|speech| speech.publish(load.batch)).collect());
+    let (batch, end) = (load.batch as u64, Instant::now() + load.duration);
+    let (place, stride) = (Cell::new(0), requests.len().div_ceil(connections.len().max(1)));
     each(connections, |mut connection| {
-        let (request, report) = (request.clone(), report.clone());
+        let (requests, report) = (requests.clone(), report.clone());
+        // Each begins somewhere else, so that they do not go through the topics side by side.
+        let first = place.replace(place.get() + stride) % requests.len().max(1);
         async move {
-            while Instant::now() < end {
+            for request in requests.iter().cycle().skip(first) {
+                if Instant::now() >= end {
+                    return;
+                }
                 let begun = Instant::now();
-                let done = must(&mut connection, &request).await;
+                let done = must(&mut connection, request).await;
                 let mut report = report.borrow_mut();
                 match done {
                     Ok(refused) => {
@@ -171,12 +208,14 @@ async fn publish_all(connections: Vec<Connection>, speech: &Speech, load: &Load,
 
 async fn pull_all(connections: Vec<Connection>, speech: &Speech, load: &Load, backlog: u64, report: &Shared) {
     let (request, end) = (Rc::new(speech.pull(load.batch, 0)), Instant::now() + load.duration);
+    let stragglers = Rc::new(Stragglers { every: load.straggler_every, seen: Cell::new(0) });
     each(connections, |mut connection| {
         let (request, report, speech) = (request.clone(), report.clone(), speech.clone());
+        let stragglers = stragglers.clone();
         async move {
             while Instant::now() < end && report.borrow().messages < backlog {
                 let begun = Instant::now();
-                match take_and_ack(&mut connection, &request, &speech).await {
+                match take_and_ack(&mut connection, &request, &speech, &stragglers).await {
                     // The others hold the last ones.
                     Ok((0, _)) => return,
                     Ok((acked, refused)) => {
@@ -193,16 +232,42 @@ async fn pull_all(connections: Vec<Connection>, speech: &Speech, load: &Load, ba
     .await;
 }
 
-/// How many were acked, and how often the server refused.
-async fn take_and_ack(connection: &mut Connection, pull: &[u8], speech: &Speech) -> io::Result<(u64, u64)> {
+/// Which messages are left without an ack.
+#[derive(Debug, Default)]
+pub struct Stragglers {
+    every: Option<u64>,
+    seen: Cell<u64>,
+}
+
+impl Stragglers {
+    /// One of so many.
+    pub const fn one_of(every: u64) -> Self {
+        Self { every: Some(every), seen: Cell::new(0) }
+    }
+
+    fn is_next(&self) -> bool {
+        let seen = self.seen.replace(self.seen.get() + 1);
+        self.every.is_some_and(|every| seen % every == every - 1)
+    }
+}
+
+/// How many were taken, and acked but for the stragglers; and how often the server refused.
+pub async fn take_and_ack(
+    connection: &mut Connection,
+    pull: &[u8],
+    speech: &Speech,
+    stragglers: &Stragglers,
+) -> io::Result<(u64, u64)> {
     let mut refused = must(connection, pull).await?;
-    let tokens = speech.tokens(connection.body());
+    let mut tokens = speech.tokens(connection.body());
+    let taken = tokens.len() as u64;
+    tokens.retain(|_| !stragglers.is_next());
     if tokens.is_empty() {
-        return Ok((0, refused));
+        return Ok((taken, refused));
     }
     refused += must(connection, &speech.ack(&tokens)).await?;
     match speech.acked(connection.body()) {
-        acked if acked == tokens.len() as u64 => Ok((acked, refused)),
+        acked if acked == tokens.len() as u64 => Ok((taken, refused)),
         acked => Err(io::Error::other(format!("{acked} of {} acks were done", tokens.len()))),
     }
 }
@@ -230,7 +295,7 @@ async fn latency(
     let publishers = connections.len() as u32;
     let pause = Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX).max(1);
     let filler = text(load.body_bytes.saturating_sub(STAMP_DIGITS + 1));
-    let place = std::cell::Cell::new(0);
+    let place = Cell::new(0);
     each(connections, |mut connection| {
         let (speech, report, filler) = (speech.clone(), report.clone(), filler.clone());
         let mut at = begun + pause * place.replace(place.get() + 1);

@@ -12,11 +12,15 @@ macro_rules! say {
 mod ceiling;
 mod compare;
 pub(crate) mod connection;
+mod flat;
 mod histogram;
 mod load;
+mod numbers;
+mod peer;
 mod process;
 mod restart;
 pub(crate) mod server;
+mod space;
 mod speech;
 
 use std::io;
@@ -26,8 +30,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use compare::Comparison;
+use flat::FlatArguments;
 use load::{Load, Report, Scenario};
+use numbers::mib;
+use peer::PeerArguments;
 use server::{Kind, Server};
+use space::SpaceArguments;
 use speech::Dialect;
 
 /// What to measure.
@@ -59,6 +67,9 @@ pub enum BenchCommand {
         /// How often each case runs.
         #[arg(long, value_name = "COUNT", default_value_t = 3)]
         rounds: usize,
+        /// Keeps the numbers here.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
         #[command(flatten)]
         common: CommonArguments,
     },
@@ -70,6 +81,12 @@ pub enum BenchCommand {
         #[command(flatten)]
         common: CommonArguments,
     },
+    /// What should not change as more waits: rates, memory and restart by backlog, many topics, groups, pulls, leases.
+    Flat(FlatArguments),
+    /// Bytes written per body byte, and disk used per live byte, over a steady run.
+    Space(SpaceArguments),
+    /// The same loads on another server, in its own protocol. Start it yourself, or see benches/peers.
+    Peer(PeerArguments),
     /// A ceiling: axum that answers a constant.
     #[command(hide = true)]
     ServeConstant,
@@ -123,16 +140,25 @@ pub fn run(command: BenchCommand) -> io::Result<()> {
         BenchCommand::Publish(load) => measure(load, Scenario::Publish),
         BenchCommand::PullAck { load, backlog } => measure(load, Scenario::PullAck { backlog }),
         BenchCommand::Latency { load, rate } => measure(load, Scenario::Latency { rate }),
-        BenchCommand::Compare { connections, rounds, common } => compare::run(&Comparison {
-            connections,
-            rounds: rounds.max(1),
-            duration: Duration::from_secs(common.duration),
-            body_bytes: common.body_bytes,
-            scratch: common.scratch,
-        }),
+        BenchCommand::Compare { connections, rounds, json, common } => {
+            let comparison = Comparison {
+                connections,
+                rounds: rounds.max(1),
+                duration: Duration::from_secs(common.duration),
+                body_bytes: common.body_bytes,
+                scratch: common.scratch,
+            };
+            compare::run(&comparison)?.write(json.as_deref())
+        }
+        BenchCommand::Flat(arguments) => flat::run(&arguments).map(drop),
+        BenchCommand::Space(arguments) => space::run(&arguments).map(drop),
         BenchCommand::Restart { messages, common } => {
             let measured = restart::run(messages, common.body_bytes, common.scratch.as_deref())?;
             print_restart(messages, common.body_bytes, &measured);
+            Ok(())
+        }
+        BenchCommand::Peer(arguments) => {
+            print(&peer::run(&arguments)?);
             Ok(())
         }
         BenchCommand::ServeConstant => ceiling::serve_constant(),
@@ -159,6 +185,7 @@ fn measure(arguments: LoadArguments, scenario: Scenario) -> io::Result<()> {
         duration: Duration::from_secs(common.duration),
         dialect,
         token,
+        straggler_every: None,
     };
     print(&load::run(&server, &load)?);
     Ok(())
@@ -181,7 +208,6 @@ fn print(report: &Report) {
 }
 
 fn print_restart(messages: u64, body_bytes: usize, measured: &restart::Restart) {
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     say!("messages           {messages} x {body_bytes} B, filled in {:.1} s", measured.filled_in.as_secs_f64());
     say!("data directory     {}", mib(measured.disk_bytes));
     say!("RSS before kill    {}", mib(measured.resident_before));

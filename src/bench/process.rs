@@ -24,6 +24,12 @@ pub fn resident_bytes(process: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Bytes that a process has caused to be written to disks.
+pub fn written_bytes(process: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/io")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +38,6 @@ mod tests {
     fn this_process_has_memory_and_a_cpu_time() {
         assert!(resident_bytes(std::process::id()).is_some_and(|bytes| bytes > 100_000));
         assert!(cpu_time(std::process::id()).is_some());
+        assert!(written_bytes(std::process::id()).is_some());
     }
 }

@@ -81,13 +81,16 @@ pub fn run(messages: u64, body_bytes: usize, parent: Option<&Path>) -> io::Resul
     })
 }
 
-/// Bytes that the files below `dir` take on the disk.
-fn disk_bytes(dir: &Path) -> io::Result<u64> {
+/// Bytes that the files below `dir` take on the disk. One that is removed meanwhile takes none.
+pub fn disk_bytes(dir: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut sum = 0;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        let about = entry.metadata()?;
+        let about = match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            about => about?,
+        };
         sum += if about.is_dir() { disk_bytes(&entry.path())? } else { about.blocks() * 512 };
     }
     Ok(sum)

@@ -29,6 +29,13 @@ impl Kind {
     }
 }
 
+/// A name that begins like this and that nobody has used.
+pub fn random_name(begins: &str) -> io::Result<String> {
+    let mut bits = [0; 8];
+    getrandom::fill(&mut bits).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(format!("{begins}-{:016x}", u64::from_ne_bytes(bits)))
+}
+
 /// A directory that is removed with everything in it when this is dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
@@ -37,9 +44,7 @@ impl Scratch {
     /// A new directory in `parent` (default: the system's temporary one), whose name begins like this.
     pub fn make(parent: Option<&Path>, name: &str) -> io::Result<Self> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
-        let mut bits = [0; 8];
-        getrandom::fill(&mut bits).map_err(|error| io::Error::other(error.to_string()))?;
-        let dir = parent.join(format!("{name}-{:016x}", u64::from_ne_bytes(bits)));
+        let dir = parent.join(random_name(name)?);
         std::fs::create_dir(&dir)?;
         Ok(Self(dir))
     }

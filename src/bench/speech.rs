@@ -1,12 +1,14 @@
 //! What the generator says in each dialect: whole requests, made once where they never change, and the
 //! few bytes it reads from the answers.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
 use crate::access::account_hex;
 use crate::bench::connection::{Connection, find, request};
+use crate::bench::server::random_name;
 use crate::model::AccountName;
 
 const TOPIC: &str = "bench";
@@ -31,6 +33,10 @@ pub struct Speech {
     body_bytes: usize,
     /// Path of the topic (native) or of the queue (Cloudflare).
     topic: String,
+    /// Who pulls and acks (native).
+    group: String,
+    /// What a pull asks for beside the group's defaults (native): nothing, or `,"lease_ms":...`.
+    lease: String,
 }
 
 /// Text of `bytes` bytes: letters, so that no dialect has to escape anything.
@@ -45,24 +51,58 @@ impl Speech {
         dialect: Dialect,
         token: Option<&str>,
         body_bytes: usize,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let own = format!("host: {}\r\n{authorization}", connection.peer()?);
-        let mut bits = [0; 4];
-        getrandom::fill(&mut bits).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let name = format!("{TOPIC}-{:08x}", u32::from_ne_bytes(bits));
+        let name = random_name(TOPIC)?;
         let headers = format!("{own}{JSON}");
         let topics = "/api/windlass/v1/topics";
         let mut topic = format!("{topics}/{name}");
         let made = format!("{{\"name\":\"{name}\"}}");
         must(connection, &request("POST", topics, &headers, made.as_bytes())).await?;
         let id = between(connection.body(), b"\"id\":\"").unwrap_or_default();
-        let group = format!("{{\"name\":\"{GROUP}\",\"start\":\"head\",\"settings\":{{\"pending_max\":100000}}}}");
-        must(connection, &request("POST", &format!("{topic}/groups"), &headers, group.as_bytes())).await?;
+        let (group, lease) = (GROUP.to_owned(), String::new());
+        let mut speech = Self { dialect, headers: own, body_bytes, topic: topic.clone(), group, lease };
+        speech.add_group(connection, GROUP, "\"pending_max\":100000").await?;
         if dialect == Dialect::Cloudflare {
             topic = format!("/client/v4/accounts/{}/queues/{id}", account_hex(&AccountName::standard()));
         }
-        Ok(Self { dialect, headers: own, body_bytes, topic })
+        speech.topic = topic;
+        Ok(speech)
+    }
+
+    /// A topic of the native API with its group, in a server without tokens.
+    pub async fn native(connection: &mut Connection, body_bytes: usize) -> io::Result<Self> {
+        Self::prepare(connection, Dialect::Native, None, body_bytes).await
+    }
+
+    /// Makes another group of the topic; `settings` are the fields of a JSON object.
+    pub async fn add_group(&self, connection: &mut Connection, name: &str, settings: &str) -> io::Result<()> {
+        let group = format!("{{\"name\":\"{name}\",\"start\":\"head\",\"settings\":{{{settings}}}}}");
+        must(connection, &self.json("/groups", &group)).await?;
+        Ok(())
+    }
+
+    /// Deletes the group.
+    pub fn delete_group(&self) -> Vec<u8> {
+        request("DELETE", &format!("{}/groups/{}", self.topic, self.group), &self.headers, b"")
+    }
+
+    /// The same words for another group.
+    #[must_use]
+    pub fn of_group(&self, name: &str) -> Self {
+        Self { group: name.to_owned(), ..self.clone() }
+    }
+
+    /// The same words, with this lease in place of the group's.
+    #[must_use]
+    pub fn leasing(&self, lease_ms: u64) -> Self {
+        Self { lease: format!(",\"lease_ms\":{lease_ms}"), ..self.clone() }
+    }
+
+    /// Asks for the server's metrics.
+    pub fn metrics(&self) -> Vec<u8> {
+        request("GET", "/metrics", &self.headers, b"")
     }
 
     fn json(&self, path: &str, body: &str) -> Vec<u8> {
@@ -110,8 +150,8 @@ impl Speech {
     pub fn pull(&self, batch: usize, wait_ms: u64) -> Vec<u8> {
         match self.dialect {
             Dialect::Native => self.json(
-                &format!("/groups/{GROUP}/pull"),
-                &format!("{{\"batch_max\":{batch},\"wait_ms\":{wait_ms},\"encoding\":\"text\"}}"),
+                &format!("/groups/{}/pull", self.group),
+                &format!("{{\"batch_max\":{batch},\"wait_ms\":{wait_ms},\"encoding\":\"text\"{}}}", self.lease),
             ),
             Dialect::Cloudflare => {
                 self.json("/messages/pull", &format!("{{\"batch_size\":{batch},\"visibility_timeout_ms\":60000}}"))
@@ -139,7 +179,8 @@ impl Speech {
     pub fn ack(&self, tokens: &[String]) -> Vec<u8> {
         match self.dialect {
             Dialect::Native => {
-                self.json(&format!("/groups/{GROUP}/ack"), &format!("{{\"tokens\":[\"{}\"]}}", tokens.join("\",\"")))
+                let tokens = format!("{{\"tokens\":[\"{}\"]}}", tokens.join("\",\""));
+                self.json(&format!("/groups/{}/ack", self.group), &tokens)
             }
             Dialect::Cloudflare => {
                 let acks: Vec<String> = tokens.iter().map(|token| format!("{{\"lease_id\":\"{token}\"}}")).collect();
@@ -162,7 +203,7 @@ impl Speech {
 }
 
 /// Asks for what cannot fail; a server that is busy or out of space is asked again. Says how often it was.
-pub async fn must(connection: &mut Connection, request: &[u8]) -> std::io::Result<u64> {
+pub async fn must(connection: &mut Connection, request: &[u8]) -> io::Result<u64> {
     let (mut refused, patience) = (0, Instant::now() + PATIENCE);
     loop {
         match connection.ask(request).await? {
@@ -181,9 +222,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
-fn unexpected(status: u16, connection: &Connection) -> std::io::Error {
+fn unexpected(status: u16, connection: &Connection) -> io::Error {
     let said = String::from_utf8_lossy(connection.body()).chars().take(300).collect::<String>();
-    std::io::Error::other(format!("the server answered {status}: {said}"))
+    io::Error::other(format!("the server answered {status}: {said}"))
 }
 
 /// The text from behind `mark` up to the next quote.
@@ -198,7 +239,8 @@ mod tests {
     use super::*;
 
     fn speech(body_bytes: usize) -> Speech {
-        Speech { dialect: Dialect::Native, headers: String::new(), body_bytes, topic: "/t".to_owned() }
+        let (topic, group) = ("/t".to_owned(), GROUP.to_owned());
+        Speech { dialect: Dialect::Native, headers: String::new(), body_bytes, topic, group, lease: String::new() }
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod request_id;
 mod route;
 mod sequin;
 mod state;
-mod time;
+pub mod time;
 mod whole;
 
 use std::sync::Arc;
