@@ -14,7 +14,7 @@ Equal durability means: what was answered is on the disk. Each is configured so,
   nats        JetStream, file store, sync_interval: always
   postgresql  fsync=on, synchronous_commit=on, a plain table, SKIP LOCKED
   rabbitmq    a durable quorum queue (one node), persistent messages, publisher confirms
-How this was seen: `verify` runs each under `strace -f`, publishes on one connection, and looks in the order of the calls
+How this was seen: `verify` attaches `strace -f` to each, publishes on one connection, and looks in the order of the calls
 whether an fsync or fdatasync has returned between every two answers on the client's socket. It has, for all of them.
 
 What is not equal, in favour of the peers: PostgreSQL's lease is its open transaction, RabbitMQ pushes (prefetch of two
@@ -54,8 +54,8 @@ def hears(port, says):
 class Server:
     """One server on a directory and a port of its own. `with` ends it and removes both."""
 
-    def __init__(self, kind, options, tracer=()):
-        self.kind, self.options, self.tracer = kind, options, list(tracer)
+    def __init__(self, kind, options):
+        self.kind, self.options = kind, options
         self.processes = []
 
     def __enter__(self):
@@ -93,8 +93,21 @@ class Server:
     def spawn(self, command, **more):
         with open(self.dir / "said", "ab") as said:
             self.processes.append(subprocess.Popen(
-                self.tracer + [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=said,
+                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=said,
                 stderr=said, start_new_session=True, **more))
+
+    def members(self):
+        """All processes of the server."""
+        ours = {process.pid for process in self.processes}
+        groups = lambda pid: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[2]
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and int(groups(entry.name)) in ours:
+                    found.append(entry.name)
+            except FileNotFoundError:
+                pass
+        return found
 
     def start_windlass(self):
         self.spawn([self.options.windlass, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.dir / "data"])
@@ -139,10 +152,8 @@ class Server:
                "RABBITMQ_NODE_PORT": self.port, "RABBITMQ_DIST_PORT": free_port(), "RABBITMQ_CONFIG_FILE": config,
                "RABBITMQ_ENABLED_PLUGINS_FILE": plugins, "ERL_EPMD_PORT": names, "ERL_EPMD_ADDRESS": "127.0.0.1"}
         environment = os.environ | {name: str(value) for name, value in own.items()}
-        traced, self.tracer = self.tracer, []
         # Erlang's own name server, which would otherwise be left behind.
         self.spawn(["epmd", "-port", names, "-address", "127.0.0.1"])
-        self.tracer = traced
         self.spawn([sbin / "rabbitmq-server"], env=environment)
         return lambda: hears(self.port, b"AMQP\0\0\x09\x01").startswith(b"\x01")
 
@@ -158,7 +169,10 @@ def load(options, server, case):
     else:
         where = ["peer", "--kind", server.kind, "--address", f"127.0.0.1:{server.port}"]
     command = [options.windlass, "bench", *where, *common, *backlog, *seconds]
-    out = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if ran.returncode:
+        raise RuntimeError(f"{server.kind}, {case['name']}: {ran.stderr.strip()}")
+    out = ran.stdout
     told = {}
     for line in out.splitlines():
         name, figure = line[:15].strip(), line[15:].split()
@@ -261,12 +275,17 @@ def verify(options):
         trace.chmod(0o666)
         options.duration = 2
         case = {"what": "publish", "connections": 1, "batch": 1, "name": "one connection"}
-        with Server(kind, options, ["strace", "-f", "-yy", "-s", "0", "-o", trace, "-e", calls]) as server:
+        with Server(kind, options) as server:
+            attached = [word for pid in server.members() for word in ("-p", pid)]
+            tracer = subprocess.Popen(["strace", "-f", "-q", "-yy", "-s", "0", "-o", trace, "-e", calls, *attached])
+            time.sleep(2)
             figures = load(options, server, case)
             port = server.port
-        synced, answers, unsynced, unfinished = False, 0, 0, set()
+            tracer.terminate()
+            tracer.wait()
+        synced, answers, unsynced = False, 0, 0
         for line in trace.read_text(errors="replace").splitlines():
-            thread, call = line.split(None, 1)
+            _thread, call = line.split(None, 1)
             to_client = f"TCP:[127.0.0.1:{port}->" in call
             if call.startswith(("fsync(", "fdatasync(")) and call.endswith("= 0") or (
                     "resumed" in call and call.startswith(("<... fsync", "<... fdatasync")) and call.endswith("= 0")):

@@ -18,6 +18,7 @@ mod load;
 mod numbers;
 mod peer;
 mod process;
+mod report;
 mod restart;
 pub(crate) mod server;
 mod space;
@@ -34,6 +35,7 @@ use flat::FlatArguments;
 use load::{Load, Report, Scenario};
 use numbers::mib;
 use peer::PeerArguments;
+use report::ReportArguments;
 use server::{Kind, Server};
 use space::SpaceArguments;
 use speech::Dialect;
@@ -85,6 +87,8 @@ pub enum BenchCommand {
     Flat(FlatArguments),
     /// Bytes written per body byte, and disk used per live byte, over a steady run.
     Space(SpaceArguments),
+    /// Measures all of `compare`, `flat` and `space`, or reads what they kept, and draws one page of it.
+    Report(ReportArguments),
     /// The same loads on another server, in its own protocol. Start it yourself, or see benches/peers.
     Peer(PeerArguments),
     /// A ceiling: axum that answers a constant.
@@ -157,6 +161,7 @@ pub fn run(command: BenchCommand) -> io::Result<()> {
             print_restart(messages, common.body_bytes, &measured);
             Ok(())
         }
+        BenchCommand::Report(arguments) => report::run(&arguments),
         BenchCommand::Peer(arguments) => {
             print(&peer::run(&arguments)?);
             Ok(())

@@ -263,7 +263,7 @@ mod tests {
         let start_ok = b"\x01\0\0\0\0\0\x24\0\x0a\0\x0b\0\0\0\0\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US\xce";
         let tune_ok =
             b"\x01\0\0\0\0\0\x0c\0\x0a\0\x1f\0\x01\0\x02\0\0\0\0\xce\x01\0\0\0\0\0\x08\0\x0a\0\x28\x01/\0\0\xce";
-        let declare = b"\x01\0\x01\0\0\0\x27\0\x32\0\x0a\0\0\x01q\x02\0\0\0\x18\x0cx-queue-typeS\0\0\0\x06quorum\xce";
+        let declare = b"\x01\0\x01\0\0\0\x25\0\x32\0\x0a\0\0\x01q\x02\0\0\0\x18\x0cx-queue-typeS\0\0\0\x06quorum\xce";
         let qos = b"\x01\0\x01\0\0\0\x0b\0\x3c\0\x0a\0\0\0\0\0\x10\0\xce";
         let consume = b"\x01\0\x01\0\0\0\x0e\0\x3c\0\x14\0\0\x01q\0\0\0\0\0\0\xce";
         let (address, player) = play(vec![

@@ -49,40 +49,46 @@ impl Nats {
             return Err(unexpected(line));
         }
         nats.wire.send(format!("{HELLO}\r\nSUB {} 1\r\nPING\r\n", nats.inbox).as_bytes()).await?;
-        match nats.wire.line().await? {
+        match nats.said().await?.as_slice() {
             b"PONG" => Ok(nats),
             other => Err(unexpected(other)),
         }
     }
 
-    /// The next message; answers the server's pings on the way.
-    async fn message(&mut self) -> io::Result<Message> {
+    /// The next line that is not the server's news of itself or its ping, which is answered.
+    async fn said(&mut self) -> io::Result<Vec<u8>> {
         loop {
             let line = self.wire.line().await?.to_vec();
-            if line == b"PING" {
-                self.wire.send(b"PONG\r\n").await?;
-                continue;
+            match line.as_slice() {
+                b"PING" => self.wire.send(b"PONG\r\n").await?,
+                news if news.starts_with(b"INFO ") => {}
+                _ => return Ok(line),
             }
-            let mut words = line.split(|byte| *byte == b' ');
-            let with_headers = match words.next() {
-                Some(b"MSG") => false,
-                Some(b"HMSG") => true,
-                _ => return Err(unexpected(&line)),
-            };
-            // The subject, the subscription, perhaps where to answer, the lengths.
-            let words: Vec<&[u8]> = words.skip(2).collect();
-            let lengths = if with_headers { 2 } else { 1 };
-            let (reply, lengths) =
-                words.split_at_checked(words.len().wrapping_sub(lengths)).ok_or(unexpected(&line))?;
-            let reply = reply.first().map(|reply| String::from_utf8_lossy(reply).into_owned()).unwrap_or_default();
-            let count = |at: usize| lengths.get(at).and_then(|digits| number(digits)).ok_or(unexpected(&line));
-            let (head, all) = if with_headers { (count(0)?, count(1)?) } else { (0, count(0)?) };
-            let bytes = self.wire.exact(all as usize + 2).await?;
-            let (head, rest) = bytes.split_at_checked(head as usize).ok_or(unexpected(&line))?;
-            let status = head.strip_prefix(b"NATS/1.0 ").and_then(|rest| number(rest.get(..3)?));
-            let body = rest.get(..rest.len() - 2).unwrap_or_default().to_vec();
-            return Ok(Message { reply, status, body });
         }
+    }
+
+    /// The next message.
+    async fn message(&mut self) -> io::Result<Message> {
+        let line = self.said().await?;
+        let mut words = line.split(|byte| *byte == b' ');
+        let with_headers = match words.next() {
+            Some(b"MSG") => false,
+            Some(b"HMSG") => true,
+            _ => return Err(unexpected(&line)),
+        };
+        // The subject, the subscription, perhaps where to answer, the lengths.
+        let words: Vec<&[u8]> = words.skip(2).collect();
+        let lengths = if with_headers { 2 } else { 1 };
+        let wrong = || unexpected(&line);
+        let (reply, lengths) = words.split_at_checked(words.len().wrapping_sub(lengths)).ok_or_else(wrong)?;
+        let reply = reply.first().map(|reply| String::from_utf8_lossy(reply).into_owned()).unwrap_or_default();
+        let count = |at: usize| lengths.get(at).and_then(|digits| number(digits)).ok_or_else(wrong);
+        let (head, all) = if with_headers { (count(0)?, count(1)?) } else { (0, count(0)?) };
+        let bytes = self.wire.exact(all as usize + 2).await?;
+        let (head, rest) = bytes.split_at_checked(head as usize).ok_or_else(wrong)?;
+        let status = head.strip_prefix(b"NATS/1.0 ").and_then(|rest| number(rest.get(..3)?));
+        let body = rest.strip_suffix(b"\r\n").unwrap_or_default().to_vec();
+        Ok(Message { reply, status, body })
     }
 
     /// An answer in JSON that reports no error.
@@ -169,12 +175,12 @@ mod tests {
     fn a_batch_is_published_taken_and_acked() {
         let hello = format!("{HELLO}\r\nSUB i 1\r\nPING\r\n");
         let put = "PUB q i 2\r\nab\r\n".repeat(2);
-        let take = "PUB $JS.API.CONSUMER.MSG.NEXT.q.workers i 33\r\n{\"batch\":2,\"expires\":500000000}\r\n";
-        let stored = "MSG i 1 12\r\n{\"seq\":00001}\r\n";
+        let take = "PUB $JS.API.CONSUMER.MSG.NEXT.q.workers i 31\r\n{\"batch\":2,\"expires\":500000000}\r\n";
+        let stored = "MSG i 1 13\r\n{\"seq\":00001}\r\n";
         let acks = "PUB $JS.ACK.1 i 4\r\n+ACK\r\nPUB $JS.ACK.2 i 4\r\n+ACK\r\n";
         let (address, player) = play(vec![
             step("", "INFO {}\r\n"),
-            step(&hello, "PONG\r\n"),
+            step(&hello, "INFO {}\r\nPONG\r\n"),
             step(&put, &format!("{stored}PING\r\n{stored}")),
             step("PONG\r\n", ""),
             step(take, "MSG i 1 $JS.ACK.1 2\r\nab\r\nHMSG i 1 $JS.ACK.2 10 12\r\nNATS/1.0\r\nab\r\n"),

@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn a_batch_is_published_taken_and_acked() {
-        let hello = b"\0\0\0\x27\0\x03\0\0user\0bench\0database\0postgres\0\0";
-        let put = b"B\0\0\0\x1a\0put\0\0\0\0\x02\0\0\0\x02ab\0\0\0\x02ab\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+        let hello = b"\0\0\0\x26\0\x03\0\0user\0bench\0database\0postgres\0\0";
+        let put = b"B\0\0\0\x1b\0put\0\0\0\0\x02\0\0\0\x02ab\0\0\0\x02ab\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
         let take = b"B\0\0\0\x11\0begin\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0B\0\0\0\x10\0take\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
         let ack = b"B\0\0\0\x18\0ack\0\0\0\0\x01\0\0\0\x05{7,9}\0\0E\0\0\0\x09\0\0\0\0\0B\0\0\0\x12\0commit\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
         let row = |id: &[u8]| framed(b'D', &[b"\0\x02\0\0\0\x01", id, b"\0\0\0\x02ab"].concat());
