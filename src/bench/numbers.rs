@@ -61,6 +61,7 @@ pub struct Run {
 
 /// What was measured with so many messages waiting; rates round by round.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Size {
     /// Messages waiting.
     pub waiting: u64,

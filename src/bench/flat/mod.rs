@@ -144,7 +144,6 @@ const TAKE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Tries everything that is asked for.
 pub fn run(arguments: &FlatArguments) -> io::Result<Numbers> {
-    use clap::ValueEnum as _;
     let wanted = |part: &Part| arguments.only.is_empty() || arguments.only.contains(part);
     let mut numbers = Numbers::default();
     for part in Part::value_variants().iter().filter(|part| wanted(part)) {

@@ -97,6 +97,9 @@ async fn round(arguments: &FlatArguments, standing: &mut Standing) -> io::Result
     let singles = SINGLES.min(size.waiting * 2);
     fill(server, speech, singles, arguments.body_bytes).await?;
     let single = taken(server, speech, 1, singles, None).await?;
+    // What each consumer had in hand at the end was taken beyond the goal.
+    let beyond = (batched.messages + single.messages).saturating_sub(published.messages + missing + singles);
+    fill(server, speech, beyond, arguments.body_bytes).await?;
     size.publish.push(published.rate());
     size.take_batch.push(batched.rate());
     size.take_single.push(single.rate());
