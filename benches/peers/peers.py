@@ -220,6 +220,20 @@ def show(case, runs):
     sys.stdout.flush()
 
 
+def answer_of(command):
+    """What a command prints; if this script is stopped, the command is, with time to take down what it has started."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        told, _ = process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
+    if process.returncode:
+        raise RuntimeError(f"a round has failed: {process.returncode}")
+    return told
+
+
 def run(options):
     print("median, spread of the rounds, p50, p99 of a request (take and ack together); the ratio of the medians, and of single rounds")
     runs = []
@@ -231,7 +245,7 @@ def run(options):
                 again = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()
                          if name not in ("act", "under")}
                 command = [*options.under.split(), sys.executable, __file__, "round", json.dumps([again, case])]
-                own += json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+                own += json.loads(answer_of(command))
             else:
                 own += measure(options, case)
         show(case, own)
@@ -271,11 +285,10 @@ def verify(options):
     calls = "trace=fsync,fdatasync,write,writev,send,sendto,sendmsg,pwritev2"
     wrong = False
     for kind in options.kinds:
-        trace = Path(tempfile.mkstemp(prefix="peer-trace-", dir=options.scratch)[1])
-        trace.chmod(0o666)
         options.duration = 2
         case = {"what": "publish", "connections": 1, "batch": 1, "name": "one connection"}
         with Server(kind, options) as server:
+            trace = server.dir / "trace"
             attached = [word for pid in server.members() for word in ("-p", pid)]
             tracer = subprocess.Popen(["strace", "-f", "-q", "-yy", "-s", "0", "-o", trace, "-e", calls, *attached])
             time.sleep(2)
@@ -283,8 +296,9 @@ def verify(options):
             port = server.port
             tracer.terminate()
             tracer.wait()
+            told = trace.read_text(errors="replace")
         synced, answers, unsynced = False, 0, 0
-        for line in trace.read_text(errors="replace").splitlines():
+        for line in told.splitlines():
             _thread, call = line.split(None, 1)
             to_client = f"TCP:[127.0.0.1:{port}->" in call
             if call.startswith(("fsync(", "fdatasync(")) and call.endswith("= 0") or (
@@ -294,7 +308,6 @@ def verify(options):
                 answers += 1
                 unsynced += not synced
                 synced = False
-        trace.unlink()
         # What is said before the first publish needs no sync: the greeting, the making of the queue.
         greetings = 12
         enough = answers > greetings * 2 and unsynced <= greetings and not figures["errors"]
@@ -322,6 +335,8 @@ def main():
     parser.add_argument("--under", default="", help="command that each round is run under, such as a lock or a CPU set")
     parser.add_argument("--json", type=Path, help="keep the numbers here, for `windlass bench report --from`")
     options = parser.parse_args()
+    # A stop from outside, too, takes down what was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     if options.act != "round":
         options.kinds = options.kinds.split(",")
         options.connections = [int(count) for count in options.connections.split(",")]
