@@ -2,16 +2,19 @@
 //!
 //! Keys and values are drawn in docs/FORMAT.md, "Index values".
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::engine::Limits;
+use crate::engine::block::BlockDisk;
 use crate::engine::derived::plain_floor;
 use crate::engine::entry::{
     AccessDisk, Entry, GroupDisk, GroupNo, IdempotencyDisk, PendingDisk, Progress, Sums, TopicDisk, TopicNo,
 };
 use crate::engine::group_state::Pending;
-use crate::engine::rows::{BLOCK_ROWS, BlockDisk, BlockOrigin, FrozenBlock, Rows};
+use crate::engine::rows::{BLOCK_ROWS, BlockOrigin, FrozenBlock, Rows};
 use crate::engine::state::State;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
 use crate::log::Epoch;
@@ -296,14 +299,11 @@ pub fn load_block(reader: &dyn IndexReader, topic: TopicNo, block: u64) -> Resul
 pub fn write(index: &mut dyn Index, delta: Delta) -> Result<(), IndexError> {
     let reader = index.reader();
     let blocks = delta.blocks.into_iter().map(|(topic, frozen)| {
-        let block = if frozen.origin == BlockOrigin::Known && !frozen.block.is_complete(frozen.count) {
-            let mut merged = (*frozen.block).clone();
-            merged.fill(&load_block(&*reader, topic, frozen.number)?, frozen.count);
-            merged.to_disk()
-        } else {
-            frozen.block.to_disk()
-        };
-        Ok(put(Tree::Messages, placed(b"", topic, frozen.number), &block))
+        let mut block = frozen.block;
+        if frozen.origin == BlockOrigin::Known && !block.is_complete(frozen.count) {
+            Arc::make_mut(&mut block).fill(&load_block(&*reader, topic, frozen.number)?, frozen.count);
+        }
+        Ok(put(Tree::Messages, placed(b"", topic, frozen.number), &*block))
     });
     index.commit(delta.mark, &mut delta.changes.into_iter().map(Ok).chain(blocks))
 }

@@ -123,7 +123,7 @@ pub fn count_gaps(topic: &mut TopicState, offsets: std::ops::Range<u64>, mut kno
     for offset in offsets {
         let Found::Row(row) = topic.rows.get(offset) else { continue };
         if row.key != 0 && row.moved_at == 0 && compacts {
-            topic.keys.insert(row.key, GoneDisk::new(offset, row));
+            topic.keys.insert(row.key, GoneDisk::new(offset, &row));
         }
         topic.gone.add(known, row.before);
         known = row.after();

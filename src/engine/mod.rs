@@ -4,7 +4,9 @@
 mod api;
 mod backup;
 mod beside;
+mod block;
 mod checkpoint;
+mod column;
 mod command;
 mod decide;
 mod decide_move;

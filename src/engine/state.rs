@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::engine::block::BlockDisk;
 use crate::engine::entry::{
     AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk,
     TopicNo,
@@ -13,7 +14,7 @@ use crate::engine::entry::{
 use crate::engine::group_state::{GroupState, Pending};
 use crate::engine::places::find_row;
 use crate::engine::placing::Staged;
-use crate::engine::rows::{BlockDisk, Row};
+use crate::engine::rows::Row;
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
 use crate::log::Epoch;
@@ -354,7 +355,7 @@ impl State {
             }
             topic.last_id = topic.last_id.max(disk.id);
             self.last_id = self.last_id.max(disk.id);
-            topic.rows.put(offset, row, false);
+            topic.rows.put(offset, &row, false);
         }
         if topic.tail() > tail_before {
             topic.plain = sums;
@@ -369,7 +370,7 @@ impl State {
         if offset >= topic.tail() {
             topic.plain = row.after();
         }
-        topic.rows.put(offset, row, false);
+        topic.rows.put(offset, &row, false);
     }
 
     fn apply_taken(&mut self, no: GroupNo, taken: &[TakenFact], lsn: Lsn, loader: Loader<'_>) {
@@ -500,7 +501,7 @@ impl State {
             if *untaken && !gone && *offset >= topic.head {
                 topic.delayed.insert(*offset, row.due, row.body_bytes);
             }
-            topic.rows.put(*offset, row, gone);
+            topic.rows.put(*offset, &row, gone);
         }
         let untaken = rows.iter().filter(|kept| kept.untaken).filter_map(|kept| Some((kept.row.due?, kept.offset)));
         self.drop_taken_of(no, &untaken.collect::<Vec<_>>());

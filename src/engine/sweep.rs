@@ -125,7 +125,10 @@ impl Writer {
             }
             looked += 1;
             let (row, live) = match topic.rows.get(head) {
-                Found::Row(row) | Found::Gone(row) => (row, self.state.is_live(no, head, row.due != 0)),
+                Found::Row(row) | Found::Gone(row) => {
+                    let live = self.state.is_live(no, head, row.due != 0);
+                    (row, live)
+                }
                 Found::Absent => {
                     head += 1;
                     continue;
