@@ -83,6 +83,11 @@ fn all_of(tree: Tree, tag: &[u8], no: u32) -> Change {
 impl State {
     /// Takes what changed, for a checkpoint that covers the log up to `upto`.
     pub fn freeze(&mut self, generation: u64, upto: Lsn) -> Delta {
+        debug_assert_eq!(
+            self.dirty_blocks(),
+            self.topics.values().map(|topic| topic.rows.dirty_blocks()).sum::<usize>(),
+            "the number of dirty blocks is kept up with every entry"
+        );
         let mut changes = Vec::new();
         let mut blocks = Vec::new();
         for no in std::mem::take(&mut self.deleted_topics) {
@@ -113,8 +118,8 @@ impl State {
                 let (key, kept) = (placed(b"d", no, chunk), topic.delayed.chunk(chunk));
                 changes.push(put_or_delete(Tree::Leases, key, &kept));
             }
-            let dirty = std::mem::take(&mut topic.idempotency.dirty_chunks);
-            for (chunk, kept) in topic.idempotency.chunks(&dirty) {
+            for chunk in std::mem::take(&mut topic.idempotency.dirty_chunks) {
+                let kept = topic.idempotency.chunk(chunk);
                 changes.push(put_or_delete(Tree::Idempotency, placed(b"", no, chunk), &kept));
             }
             if std::mem::take(&mut topic.dirty) {
@@ -145,6 +150,7 @@ impl State {
                 changes.push(put_or_delete(Tree::Leases, placed(b"p", *no, chunk), &kept));
             }
         }
+        self.count_dirty_blocks();
         if std::mem::take(&mut self.access_dirty) {
             changes.push(Change::DeleteRange { tree: Tree::Catalog, from: b"a".to_vec(), to: b"b".to_vec() });
             for record in self.access.records.values() {
@@ -225,6 +231,7 @@ impl State {
                 }
             }
         })?;
+        state.delaying = state.topics.keys().copied().collect();
         scan_decoded(index, Tree::Idempotency, b"", &mut bad, &mut |key, kept: Vec<IdempotencyDisk>| {
             if let Some(topic) = number_in(key, 0).and_then(|no| state.topics.get_mut(&no)) {
                 for known in kept {

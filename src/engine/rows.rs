@@ -92,6 +92,25 @@ impl Row {
     }
 }
 
+impl RowDisk {
+    /// Stands in, during a rebuild, for a row that is said later in the log.
+    pub fn unknown() -> Self {
+        Self {
+            id: 0,
+            segment: 0,
+            position: 0,
+            length: 0,
+            body_bytes: 0,
+            key: None,
+            tag: None,
+            due: None,
+            idempotency: None,
+            origin: None,
+            moved_at: None,
+        }
+    }
+}
+
 /// A block for a checkpoint.
 #[derive(Debug, Clone)]
 pub struct FrozenBlock {

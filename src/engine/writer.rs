@@ -108,6 +108,8 @@ pub struct Writer {
     pub(super) timers: BTreeSet<(u64, GroupNo)>,
     pub(super) timer_of: HashMap<GroupNo, u64>,
     pub(super) touched: BTreeSet<GroupNo>,
+    /// Groups that had leases when they were touched last.
+    pub(super) leasing: BTreeSet<GroupNo>,
     /// What is due in these groups cannot be done yet: it is tried again after a pause.
     pub(super) held_up: BTreeSet<GroupNo>,
     /// When each topic is to be looked at for retention (log clock), in both orders.
@@ -183,6 +185,7 @@ impl Writer {
             timers: BTreeSet::new(),
             timer_of: HashMap::new(),
             touched: groups,
+            leasing: BTreeSet::new(),
             held_up: BTreeSet::new(),
             trims: BTreeSet::new(),
             trim_of: HashMap::new(),
@@ -392,10 +395,6 @@ impl Writer {
             .flatten()
             .min()
             .map(|at| Duration::from_millis(at.saturating_sub(now)))
-    }
-
-    pub(super) fn leases_exist(&self) -> bool {
-        self.state.groups.values().any(|group| group.leased_len() > 0)
     }
 
     // ---- entries ----
