@@ -4,8 +4,11 @@
 mod api;
 mod backup;
 mod beside;
+mod block;
 mod checkpoint;
+mod column;
 mod command;
+mod commit;
 mod decide;
 mod decide_move;
 mod decide_publish;
