@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::engine::block::BlockDisk;
 use crate::engine::entry::GroupNo;
 use crate::engine::entry::{RowDisk, TopicNo};
-use crate::engine::rows::{BlockDisk, Row};
+use crate::engine::rows::Row;
 use crate::engine::{
     AccessError, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard, DiscardReport,
     HandleKind, Lateness, LookupError, MessageState, PublishError, PullError, PurgeReport, RedriveReport, Refusal,
@@ -58,6 +59,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether its answer waits for a sync in any case, so that it may as well be decided after the one under way.
+    pub const fn can_wait(&self) -> bool {
+        matches!(self, Self::Publish(..) | Self::Settle(..))
+    }
+
     /// The topic it is about.
     pub fn target(&self) -> Option<(&AccountName, &TopicRef)> {
         match self {

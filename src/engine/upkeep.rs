@@ -117,6 +117,7 @@ impl Writer {
                 for topic in self.state.topics.values_mut() {
                     topic.rows.unfreeze();
                 }
+                self.state.count_dirty_blocks();
                 self.lose_index(&error);
             }
         }
@@ -145,6 +146,7 @@ impl Writer {
                         topic.rows.set_floor(floor);
                     }
                 }
+                self.state.count_dirty_blocks();
                 self.rebuilding = false;
                 self.rebuilds_failed = 0;
                 self.generation = generation;
@@ -189,13 +191,14 @@ impl Writer {
             if self.room(0, Urgency::Essential) == Room::NeedsRoll {
                 self.commit_and_roll()?;
             }
-            if self.log.fits(0) {
+            // A frame that is being built tells the time when it is written.
+            if self.log.fits(0) && !self.is_building() {
                 self.log.write(self.meta())?;
                 self.state.boot = self.boot;
             }
         }
         if self.stopping.is_some() && !self.checkpoint_running && !self.changed {
-            self.log.sync()?;
+            self.commit_durably()?;
             self.stopped = true;
         }
         Ok(())
@@ -203,10 +206,7 @@ impl Writer {
 
     fn begin_checkpoint(&mut self) -> Result<(), Fatal> {
         // A checkpoint must never know what the log could lose.
-        if self.log.synced_lsn() < self.log.last_lsn() {
-            self.log.sync()?;
-            self.show_published();
-        }
+        self.commit_durably()?;
         let upto = self.log.synced_lsn();
         let delta = self.state.freeze(self.generation + 1, upto);
         self.checkpointing = upto;
@@ -224,7 +224,7 @@ impl Writer {
     /// them as they are.
     pub(super) fn seal(&mut self, reply: Reply<Result<Sealed, Refusal>>) -> Result<(), Fatal> {
         // The frame so far, and the answers that wait for it: an answer given now is in what is sealed.
-        self.commit()?;
+        self.commit_durably()?;
         let refusal = self.refusal(Urgency::Ordinary, Room::Fits).or(self.stuck.then_some(Refusal::DiskFull));
         if let Some(refusal) = refusal {
             let _ = reply.send(Err(refusal));
@@ -233,7 +233,6 @@ impl Writer {
         let head = self.state.head_entries();
         match self.log.seal(&head, Urgency::Ordinary) {
             Ok(segments) => {
-                self.show_published();
                 let _ = reply.send(Ok(Sealed { segments, last: self.log.synced_lsn() }));
             }
             Err(RollError::Fatal(fatal)) => return Err(fatal),
@@ -251,16 +250,25 @@ impl Writer {
 
     // ---- timers ----
 
+    /// Whether any group has a message leased. Who leases one is touched, so that its timer is set.
+    pub(super) fn leases_exist(&self) -> bool {
+        self.leasing.iter().any(|no| self.state.groups.get(no).is_some_and(|group| group.leased_len() > 0))
+    }
+
     /// Looks anew when each touched group needs a sweep.
     pub(super) fn settle_timers(&mut self) {
         for no in std::mem::take(&mut self.touched) {
             if let Some(old) = self.timer_of.remove(&no) {
                 self.timers.remove(&(old, no));
             }
+            self.leasing.remove(&no);
             let Some(group) = self.state.groups.get(&no) else {
                 self.waiters.remove(&no);
                 continue;
             };
+            if group.leased_len() > 0 {
+                self.leasing.insert(no);
+            }
             let waits = self.waiters.get(&no).and_then(|waiters| waiters.iter().map(|waiter| waiter.until).min());
             let until = group.next_until().map(|until| self.boot_at(until));
             let earliest = if self.held_up.remove(&no) { self.boot + HELD_UP_MS } else { 0 };
@@ -282,7 +290,8 @@ impl Writer {
 
     /// When the next delayed message is due or a topic must be trimmed (boot time).
     pub(super) fn next_topic_event(&self) -> Option<u64> {
-        let due = self.state.topics.values().filter_map(|topic| topic.delayed.next_due(self.state.matured_to));
+        let topics = self.state.delaying.iter().filter_map(|no| self.state.topics.get(no));
+        let due = topics.filter_map(|topic| topic.delayed.next_due(self.state.matured_to));
         let due = due.map(|due| self.boot_at(due));
         due.chain(self.next_trim().map(|at| self.boot_at(at))).min()
     }

@@ -1,18 +1,20 @@
 //! The writer: the only one that changes state. It turns, forever: decide, commit, reply.
 //!
 //! Plain code without threads or channels: whoever drives it (a thread, a simulator) hands in
-//! commands, runs the jobs it puts out and hands their results back in as commands.
+//! commands, runs the jobs it puts out and hands their results back in as commands. Only a sync is different: its
+//! job tells the writer by itself, and the writer carries it out where it can do nothing before.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::codec;
 use crate::engine::checkpoint::Delta;
 use crate::engine::command::{Command, PullWork, Reply, Sealed, Taken};
 use crate::engine::entry::{Entry, GroupNo, ReturnDisk, TopicNo};
+use crate::engine::flight::{Flight, Release, SyncJob};
 use crate::engine::front::Front;
 use crate::engine::placing::Placing;
 use crate::engine::rows::BLOCK_ROWS;
@@ -40,8 +42,8 @@ impl Default for WriterOptions {
     }
 }
 
-/// Written leases are synced at the latest this much later, in ms.
-const LEASE_SYNC_MS: u64 = 5;
+/// How long after a pull the writer turns on during a sync, in ms: pulls need not wait for one, all else does.
+const OVERLAP_MS: u64 = 100;
 /// What waits for space, or for a block of the index, is tried again after this long, in ms.
 pub(super) const HELD_UP_MS: u64 = 20;
 /// While leases exist, a frame at least this often tells the time, in ms.
@@ -55,6 +57,8 @@ pub enum Job {
     Checkpoint(Box<Delta>),
     /// Read records from a segment, behind this many frames.
     Scan { segment: u64, skip: usize },
+    /// Sync the log.
+    Sync(Arc<SyncJob>),
     /// The index failed: build it again from the log up to this lsn.
     Rebuild { upto: Lsn, segments: Vec<u64>, generation: u64 },
 }
@@ -82,8 +86,6 @@ pub(super) struct Waiter {
     pub reply: Reply<Result<Taken, PullError>>,
 }
 
-type Release = Box<dyn FnOnce() + Send>;
-
 /// See the module.
 pub struct Writer {
     pub(super) state: State,
@@ -108,6 +110,8 @@ pub struct Writer {
     pub(super) timers: BTreeSet<(u64, GroupNo)>,
     pub(super) timer_of: HashMap<GroupNo, u64>,
     pub(super) touched: BTreeSet<GroupNo>,
+    /// Groups that had leases when they were touched last.
+    pub(super) leasing: BTreeSet<GroupNo>,
     /// What is due in these groups cannot be done yet: it is tried again after a pause.
     pub(super) held_up: BTreeSet<GroupNo>,
     /// When each topic is to be looked at for retention (log clock), in both orders.
@@ -121,10 +125,19 @@ pub struct Writer {
     pub(super) parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
     pub(super) loading: HashSet<(TopicNo, u64)>,
     pub(super) cached: VecDeque<(TopicNo, u64)>,
-    written: Vec<Release>,
-    synced: Vec<Release>,
-    must_sync: bool,
-    lease_sync_at: Option<u64>,
+    /// Answers to let go when what was decided so far is written.
+    pub(super) written: Vec<Release>,
+    /// When it is durable.
+    pub(super) synced: Vec<Release>,
+    /// When what they saw is durable: reads.
+    pub(super) reads: Vec<Release>,
+    /// Somebody waits for the sync of what was decided since the last one began.
+    pub(super) must_sync: bool,
+    /// The sync under way.
+    pub(super) flight: Option<Flight>,
+    pub(super) lease_sync_at: Option<u64>,
+    /// Boot time of the last pull.
+    pub(super) pulled_at: Option<u64>,
     pub(super) stamp_at: u64,
     pub(super) generation: u64,
     pub(super) checkpoint_running: bool,
@@ -146,12 +159,12 @@ pub struct Writer {
     pub(super) stopped: bool,
     pub(super) stats: Stats,
     /// The credentials that are durable.
-    access_out: Arc<RwLock<Arc<AccessTable>>>,
+    pub(super) access_out: Arc<RwLock<Arc<AccessTable>>>,
     pub(super) torn: Vec<TornTail>,
     scratch: Vec<u8>,
     /// Entries in the frame that is being built.
-    frame_entries: u64,
-    commit_commands: u64,
+    pub(super) frame_entries: u64,
+    pub(super) commit_commands: u64,
 }
 
 impl Writer {
@@ -183,6 +196,7 @@ impl Writer {
             timers: BTreeSet::new(),
             timer_of: HashMap::new(),
             touched: groups,
+            leasing: BTreeSet::new(),
             held_up: BTreeSet::new(),
             trims: BTreeSet::new(),
             trim_of: HashMap::new(),
@@ -194,8 +208,11 @@ impl Writer {
             cached: VecDeque::new(),
             written: Vec::new(),
             synced: Vec::new(),
+            reads: Vec::new(),
             must_sync: false,
+            flight: None,
             lease_sync_at: None,
+            pulled_at: None,
             stamp_at: 0,
             generation: index.0,
             checkpoint_running: false,
@@ -267,8 +284,7 @@ impl Writer {
         let (boot_id, boot) = (self.clock.boot_id(), self.boot);
         self.emit(&Entry::Epoch { boot_id, boot, before: self.state.boot });
         self.touched.extend(self.state.groups.keys());
-        self.require_sync();
-        self.commit()?;
+        self.commit_durably()?;
         self.settle_timers();
         Ok(())
     }
@@ -312,16 +328,21 @@ impl Writer {
     /// One turn: sweeps, decides every command, commits, replies. Fatal means the process must end.
     pub fn turn(&mut self, commands: &mut VecDeque<Command>) -> Result<(), Fatal> {
         self.tick();
+        self.land_if_over()?;
+        let waited_for = std::mem::take(&mut self.must_sync);
         self.sweep_due()?;
         if self.must_sync {
             // Dead letters: durable before anybody sees them.
-            self.commit()?;
+            self.commit_durably()?;
         }
+        self.must_sync |= waited_for;
         self.wake()?;
         while let Some(command) = self.short_of_space.pop_back() {
             commands.push_front(command);
         }
         while let Some(command) = commands.pop_front() {
+            // Whoever has an answer of the sync may have asked this.
+            self.land_if_over()?;
             self.decide_one(command, commands)?;
         }
         self.advance_front()?;
@@ -373,7 +394,8 @@ impl Writer {
 
     /// Whether a turn without commands would do something now.
     pub fn has_work(&self) -> bool {
-        !self.runnable.is_empty()
+        self.flight.as_ref().is_some_and(Flight::is_over)
+            || !self.runnable.is_empty()
             || (self.may_advance_front() && self.front.wants_turn(self.boot))
             || self.timers.first().is_some_and(|(at, _)| *at <= self.boot)
     }
@@ -387,15 +409,29 @@ impl Writer {
         let stamp = (self.leases_exist()).then_some(self.stamp_at);
         let space = (!self.short_of_space.is_empty()).then_some(now + 1);
         let front = self.front.next_try().filter(|_| self.may_advance_front());
-        [space, timer, self.lease_sync_at, idle, stamp, front, self.next_topic_event()]
+        // Its turn comes when the sync under way is over.
+        let lease = self.lease_sync_at.filter(|_| self.flight.is_none());
+        [space, timer, lease, idle, stamp, front, self.next_topic_event()]
             .into_iter()
             .flatten()
             .min()
             .map(|at| Duration::from_millis(at.saturating_sub(now)))
     }
 
-    pub(super) fn leases_exist(&self) -> bool {
-        self.state.groups.values().any(|group| group.leased_len() > 0)
+    /// Whether a frame is being built.
+    pub(super) const fn is_building(&self) -> bool {
+        self.frame_entries > 0
+    }
+
+    /// Whether a sync is under way.
+    pub const fn is_syncing(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Whether there are pulls, which need not wait for a sync: then it is carried out beside the writer. All else
+    /// has to wait for it, and the writer as well carries it out itself.
+    pub fn overlaps(&self) -> bool {
+        self.pulled_at.is_some_and(|at| self.boot <= at + OVERLAP_MS)
     }
 
     // ---- entries ----
@@ -446,15 +482,16 @@ impl Writer {
 
     /// Makes the room that [`Writer::room`] said is there behind a commit.
     pub(super) fn commit_and_roll(&mut self) -> Result<(), Fatal> {
-        self.commit()?;
+        self.write_frame()?;
         let (bytes, urgency) = self.asked.get();
         if self.log.room(bytes, urgency) != Room::NeedsRoll {
             return Ok(());
         }
+        self.land()?;
         let head = self.state.head_entries();
         match self.log.roll(&head, urgency) {
             Ok(()) => {
-                self.show_published();
+                self.all_is_durable();
                 Ok(())
             }
             Err(RollError::Fatal(fatal)) => Err(fatal),
@@ -472,87 +509,6 @@ impl Writer {
 
     pub(super) const fn boot_time(&self) -> Millis {
         Millis::new(self.boot)
-    }
-
-    // ---- replies ----
-
-    /// Answers when everything decided so far is durable.
-    pub(super) fn answer_synced<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
-        self.must_sync = true;
-        self.synced.push(Box::new(move || drop(reply.send(answer))));
-    }
-
-    /// Answers when everything decided so far is written. A read waits for the sync of what it saw.
-    pub(super) fn answer_written<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
-        if self.options.lease_synced {
-            return self.answer_synced(reply, answer);
-        }
-        self.written.push(Box::new(move || drop(reply.send(answer))));
-    }
-
-    /// Answers a read: with the commit, without asking for a sync of its own.
-    pub(super) fn answer_read<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
-        self.synced.push(Box::new(move || drop(reply.send(answer))));
-    }
-
-    /// Writes the frame, answers what may be answered, syncs if anybody waits for it.
-    pub(super) fn commit(&mut self) -> Result<(), Fatal> {
-        if self.frame_entries > 0 {
-            self.written_bytes += self.log.frame_len() as u64;
-            self.log.write(self.meta())?;
-            self.state.boot = self.boot;
-            self.frame_entries = 0;
-            self.stamp_at = self.boot + STAMP_MS;
-            self.stats.commit(self.commit_commands);
-        }
-        self.commit_commands = 0;
-        for release in self.written.drain(..) {
-            release();
-        }
-        if planted(Defect::AnswerBeforeSync) {
-            for release in self.synced.drain(..) {
-                release();
-            }
-        }
-        let unsynced = self.log.synced_lsn() < self.log.last_lsn();
-        let lease_due = self.lease_sync_at.is_some_and(|at| at <= self.boot);
-        if unsynced && (self.must_sync || lease_due) {
-            let start = Instant::now();
-            self.log.sync()?;
-            self.stats.sync(start.elapsed());
-            self.show_published();
-        }
-        let unsynced = self.log.synced_lsn() < self.log.last_lsn();
-        self.lease_sync_at = match (unsynced, self.lease_sync_at) {
-            (true, Some(at)) => Some(at),
-            (true, None) => Some(self.boot + LEASE_SYNC_MS),
-            (false, _) => None,
-        };
-        self.must_sync = false;
-        for release in self.synced.drain(..) {
-            release();
-        }
-        Ok(())
-    }
-
-    /// The next commit is to be durable, whoever waits for it.
-    pub(super) fn require_sync(&mut self) {
-        self.must_sync = true;
-    }
-
-    /// What is durable now may be handed out.
-    pub(super) fn show_published(&mut self) {
-        let mut access = self.access_out.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&access, &self.state.access) {
-            *access = self.state.access.clone();
-        }
-        drop(access);
-        for no in std::mem::take(&mut self.published) {
-            if let Some(topic) = self.state.topics.get_mut(&no) {
-                topic.visible = topic.tail();
-                self.runnable.extend(topic.groups.iter().filter(|group| self.waiters.contains_key(group)));
-            }
-        }
     }
 
     /// Refuses a command when the writer takes none of its kind.
