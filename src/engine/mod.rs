@@ -8,6 +8,7 @@ mod block;
 mod checkpoint;
 mod column;
 mod command;
+mod commit;
 mod decide;
 mod decide_move;
 mod decide_publish;
