@@ -95,6 +95,11 @@ impl Pool {
         available
     }
 
+    /// The log is open: what the opening asked for says nothing of the writer.
+    pub(crate) const fn opened(&mut self) {
+        self.asked = false;
+    }
+
     fn add(&mut self, number: u64) {
         self.spares.push(number);
         (self.no_space, self.asked) = (false, false);

@@ -297,6 +297,7 @@ impl Recovery<'_> {
             rewritten: begun.rewritten,
             frames: self.frames,
         };
+        pool.opened();
         let shared = Shared::new(self.opening.disk.clone(), self.dir, self.opening.options.clone(), pool);
         shared.newest_told.store(begun.start.active.segment.first.get(), Ordering::SeqCst);
         for segment in self.segments {
