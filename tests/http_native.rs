@@ -125,6 +125,10 @@ fn a_batch_is_published_whole_or_not_at_all() {
         assert_eq!(reply.status, status, "{request}: {}", reply.text());
     }
     rig.ask("POST", &batch).body("{\"messages\":[").send().expect_problem(400, "not_json");
+    // Nothing at all asks for what is asked for by default; white space is no JSON.
+    let pulled = topics("/t/groups/g/pull");
+    rig.ask("POST", &pulled).body(" \n").send().expect_problem(400, "not_json");
+    assert_eq!(rig.ask("POST", &pulled).send().expect(200)["messages"].as_array().map(Vec::len), Some(1));
     let problem = rig.post(&batch, &json!({"messages": [{"body": "a"}, {"body": 5}]})).expect(400);
     assert_eq!(problem["pointer"], "/messages/1/body");
     let messages = pull(&rig, &json!({"encoding": "text"}));
