@@ -38,7 +38,7 @@ macro_rules! choice {
 choice! {
     /// What must have happened to a lease before its pull is answered.
     LeasePromise, "\"written\" or \"synced\"",
-    /// It survives a crash of the process, and a power cut 5 ms later.
+    /// It survives a crash of the process, and a power cut after the next sync, which begins within 5 ms or when the one under way is over.
     Written = "written",
     /// It survives a power cut.
     Synced = "synced"

@@ -48,6 +48,22 @@ pub trait DiskFile: Send + Sync {
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
     /// Reads at `position`; less than asked for only at the end of the file.
     fn read_at(&self, position: u64, bytes: &mut [u8]) -> io::Result<usize>;
+    /// The same at once, from memory; `None`: not all of it is there, or nobody knows.
+    fn read_cached(&self, _position: u64, _bytes: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+    /// Writes `len` zeros at `position`, or fails having written any part of them. Meant for space that is filled
+    /// long before it is used: it need not stay in memory.
+    fn write_zeros(&self, position: u64, len: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES.min(usize::try_from(len).unwrap_or(ZEROS_BYTES))];
+        let mut done = 0;
+        while done < len {
+            let part = zeros.get(..usize::try_from(len - done).unwrap_or(ZEROS_BYTES)).unwrap_or(&zeros);
+            self.write_at(position + done, part)?;
+            done += part.len() as u64;
+        }
+        Ok(())
+    }
     /// Makes contents and length durable. After a failure nobody knows what is, whatever a second
     /// call says.
     fn sync_data(&self) -> io::Result<()>;
@@ -62,6 +78,9 @@ pub trait DiskFile: Send + Sync {
     /// Names the file has.
     fn links(&self) -> io::Result<u64>;
 }
+
+/// Zeros written at once, at most.
+const ZEROS_BYTES: usize = 1 << 20;
 
 /// Reads a whole file that must not be longer than `bytes_max`.
 pub fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, ZEROS_BYTES};
 
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,6 +90,36 @@ impl DiskFile for RealFile {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_cached(&self, position: u64, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+        use rustix::io::{Errno, ReadWriteFlags};
+        let wanted = bytes.len();
+        let mut slices = [io::IoSliceMut::new(bytes)];
+        match rustix::io::preadv2(&self.0, &mut slices, position, ReadWriteFlags::NOWAIT) {
+            // Less than asked for: the end of the file, or of what is in memory.
+            Ok(got) => Ok((got == wanted).then_some(got)),
+            // `OPNOTSUPP`, `NOSYS`: this file system, or this kernel, cannot tell.
+            Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_zeros(&self, position: u64, len: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES + PAGE_BYTES];
+        let from = zeros.as_ptr().align_offset(PAGE_BYTES);
+        let zeros = zeros.get(from..from + ZEROS_BYTES).unwrap_or_default();
+        if (position | len) % PAGE_BYTES as u64 == 0 && bypass_cache(&self.0, true).is_ok() {
+            let written = fill(&self.0, position, len, zeros);
+            bypass_cache(&self.0, false)?;
+            match written {
+                // Not of such pieces, here.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                written => return written,
+            }
+        }
+        fill(&self.0, position, len, zeros)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -107,10 +137,64 @@ impl DiskFile for RealFile {
     }
 }
 
+/// What writes past the page cache are whole multiples of, in memory and in the file.
+const PAGE_BYTES: usize = 4096;
+
+fn fill(file: &File, position: u64, len: u64, zeros: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let part = usize::try_from(len - done).map_or(zeros.len(), |left| left.min(zeros.len()));
+        file.write_all_at(zeros.get(..part).unwrap_or_default(), position + done)?;
+        done += part as u64;
+    }
+    Ok(())
+}
+
+/// Has writes go past the page cache: copying zeros there costs more than all else of a segment, and they
+/// would take the place of what is read.
+#[cfg(target_os = "linux")]
+fn bypass_cache(file: &File, on: bool) -> io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(file)?;
+    flags.set(rustix::fs::OFlags::DIRECT, on);
+    Ok(rustix::fs::fcntl_setfl(file, flags)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bypass_cache(_: &File, on: bool) -> io::Result<()> {
+    if on { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn zeros_are_written_in_pieces_of_any_size_and_what_is_cached_reads_at_once() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("z");
+        let file = RealDisk.create(&path).unwrap();
+        file.write_at(0, &[7; 3 * PAGE_BYTES]).unwrap();
+        let page = PAGE_BYTES as u64;
+        for (position, len) in [(page, page), (2 * page + 5, 10), (3 * page, 2 * ZEROS_BYTES as u64 + page)] {
+            file.write_zeros(position, len).unwrap();
+            let mut bytes = vec![1; len as usize];
+            assert_eq!(crate::disk::read_full(&*file, position, &mut bytes).unwrap() as u64, len);
+            assert!(bytes.iter().all(|byte| *byte == 0), "{position} {len}");
+        }
+        assert_eq!(file.len().unwrap(), 4 * page + 2 * ZEROS_BYTES as u64);
+        let mut bytes = [0; 4];
+        file.write_at(page - 2, b"abcd").unwrap();
+        file.read_at(page - 2, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"abcd");
+        // Some file systems cannot tell; none may be wrong.
+        bytes = [0; 4];
+        if let Some(got) = file.read_cached(page - 2, &mut bytes).unwrap() {
+            assert_eq!((got, &bytes), (4, b"abcd"));
+        }
+        let end = file.len().unwrap();
+        assert_eq!(file.read_cached(end - 2, &mut bytes).unwrap(), None, "not all of it is there");
+    }
 
     #[test]
     fn files_are_private_and_symbolic_links_are_not_followed() {

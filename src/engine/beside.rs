@@ -68,7 +68,7 @@ impl IndexWorker {
         match job {
             Job::Checkpoint(delta) => Some(self.checkpoint(*delta)),
             Job::Rebuild { upto, segments, generation } => Some(self.rebuild(upto, &segments, generation)),
-            Job::Load { .. } | Job::Scan { .. } => None,
+            Job::Load { .. } | Job::Scan { .. } | Job::Sync(_) => None,
         }
     }
 

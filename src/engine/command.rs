@@ -58,6 +58,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether its answer waits for a sync in any case, so that it may as well be decided after the one under way.
+    pub const fn can_wait(&self) -> bool {
+        matches!(self, Self::Publish(..) | Self::Settle(..))
+    }
+
     /// The topic it is about.
     pub fn target(&self) -> Option<(&AccountName, &TopicRef)> {
         match self {

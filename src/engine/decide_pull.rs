@@ -44,6 +44,7 @@ impl Writer {
 
     pub(super) fn pull(&mut self, mut work: PullWork, reply: Reply<Result<Taken, PullError>>) -> Step {
         work.batch_max = work.batch_max.min(self.leases_max());
+        self.pulled_at = Some(self.boot);
         let room = self.room(self.pull_bytes(&work), Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Pull(work, reply));

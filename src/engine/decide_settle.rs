@@ -297,9 +297,8 @@ impl Writer {
         let row = RowDisk { origin: Some(Box::new(origin)), idempotency: None, ..row };
         if planted(Defect::DeadLetterInTwoCommits) && self.log.fits(3 * MOVE_BYTES) {
             self.emit(&Entry::Settled { group, offsets: vec![offset] });
-            self.require_sync();
             // A log that failed refuses the rest as well.
-            let _ = self.commit();
+            let _ = self.commit_durably();
         }
         let from = MovedFrom { group: Some(group), topic: from_topic, offset, before: Sums::default() };
         self.move_row(from, to, row);

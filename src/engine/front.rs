@@ -401,8 +401,7 @@ impl Writer {
             return Ok(());
         }
         // What was said again must be durable before what said it first may go.
-        self.require_sync();
-        self.commit()?;
+        self.commit_durably()?;
         let beyond = self.log.segments().get(2).map(|segment| segment.first.get());
         let next = beyond.filter(|_| planted(Defect::DropOneTooMany)).unwrap_or(self.front.next);
         self.log.drop_front(next);

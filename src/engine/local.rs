@@ -1,7 +1,6 @@
 //! The local engine: a writer on a thread of its own, and threads that read and write beside it.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -11,6 +10,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::command::{Command, Reply, SeekWork};
 use crate::engine::decide_move::GONE_BYTES;
+use crate::engine::inbox::Inbox;
 use crate::engine::recover::{RecoverError, Recovered, Source, recover};
 use crate::engine::threads::spawn;
 use crate::engine::token::Tokens;
@@ -32,7 +32,7 @@ pub const INBOX_MAX: usize = 16 * 1024;
 
 /// The engine over a data directory of its own.
 pub struct LocalEngine {
-    inbox: SyncSender<Command>,
+    inbox: Arc<Inbox>,
     pub(super) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     report: RecoveryReport,
@@ -44,7 +44,7 @@ pub(super) struct Started {
     pub engine: LocalEngine,
     pub writer: Writer,
     pub index: Box<dyn Index>,
-    pub commands: Receiver<Command>,
+    pub inbox: Arc<Inbox>,
 }
 
 /// What requests need beside the writer.
@@ -83,8 +83,8 @@ impl Reads {
 impl LocalEngine {
     /// Recovers the engine that `source` describes and starts its threads. Ready on return.
     pub fn start(source: Source, secret: &[u8; 32]) -> Result<Self, RecoverError> {
-        let Started { engine, writer, index, commands } = Self::without_threads(&source, secret, Reads::Pool)?;
-        let threads = spawn(writer, index, &source, &engine.inbox, commands, &engine.shared);
+        let Started { engine, writer, index, inbox } = Self::without_threads(&source, secret, Reads::Pool)?;
+        let threads = spawn(writer, index, &source, &inbox, &engine.shared);
         *engine.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(engine)
     }
@@ -92,7 +92,7 @@ impl LocalEngine {
     /// Recovers the engine; nobody turns its writer yet.
     fn without_threads(source: &Source, secret: &[u8; 32], reads: Reads) -> Result<Started, RecoverError> {
         let Recovered { writer, index, report, index_lost } = recover(source)?;
-        let (inbox, commands) = sync_channel(INBOX_MAX);
+        let inbox = Arc::new(Inbox::new(INBOX_MAX));
         let shared = Arc::new(Shared {
             tokens: Tokens::new(secret),
             reader: writer.reader(),
@@ -105,8 +105,8 @@ impl LocalEngine {
             clock: source.clock.clone(),
             reads,
         });
-        let engine = Self { inbox, shared, threads: Mutex::default(), report, index_lost };
-        Ok(Started { engine, writer, index, commands })
+        let engine = Self { inbox: inbox.clone(), shared, threads: Mutex::default(), report, index_lost };
+        Ok(Started { engine, writer, index, inbox })
     }
 
     /// For the simulator, which turns the writer itself: bodies are read at once, by whoever polls.
@@ -136,10 +136,7 @@ impl LocalEngine {
     /// Has the writer carry out a command.
     pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.try_send(command(reply)).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::Busy,
-            TrySendError::Disconnected(_) => Refusal::Stopping,
-        })?;
+        self.inbox.ask(command(reply))?;
         answer.await.map_err(|_| Refusal::Stopping)
     }
 }
@@ -149,7 +146,7 @@ impl Drop for LocalEngine {
     fn drop(&mut self) {
         let (reply, _) = oneshot::channel();
         // A full inbox means that the process is ending anyway.
-        let _ = self.inbox.try_send(Command::Stop(reply));
+        let _ = self.inbox.ask(Command::Stop(reply));
     }
 }
 

@@ -18,11 +18,13 @@ mod digest;
 mod dump;
 mod entry;
 mod errors;
+mod flight;
 mod front;
 mod gone;
 mod group_state;
 mod head;
 mod home;
+mod inbox;
 mod limits;
 mod line;
 pub mod local;
@@ -73,7 +75,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// On return of every operation that changes state, the change is durable (survives a power cut),
 /// except a pull without `auto_ack`, whose leases are written (survive a crash of the process) and
-/// durable at most 5 ms later. After a crash in mid-operation, all of its effects are there or none.
+/// durable with a sync that begins at most 5 ms later, or when the one under way is over. After a crash in mid-operation, all of its effects are there or none.
 pub trait Engine: Send + Sync + 'static {
     /// Makes a topic.
     fn create_topic(&self, request: CreateTopic) -> Answer<'_, Result<Topic, CreateTopicError>>;

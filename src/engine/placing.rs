@@ -166,8 +166,7 @@ impl Writer {
             let placed = Entry::PlacedWhole { group, progress, parts };
             before.iter().chain([&placed]).chain(after).for_each(|entry| self.emit(entry));
             // Nothing that begins after this commit may take the log to end between the parts.
-            self.require_sync();
-            self.commit()?;
+            self.commit_durably()?;
         } else {
             self.state.staged = Staged::default();
         }

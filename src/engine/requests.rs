@@ -11,7 +11,7 @@ use crate::engine::{
     PullError, Pulled, Redrive, RedriveError, RedriveReport, Settle, SettleAction, SettleError, SettleOutcome, Wait,
     digest, head,
 };
-use crate::log::{Loc, record_bytes};
+use crate::log::{Loc, Record, record_bytes};
 use crate::model::{
     AccountName, Attempt, Delivery, Message, NewMessage, Offset, Published, SettingsError, Start, TagFilter, TopicRef,
     bounds,
@@ -125,10 +125,16 @@ impl LocalEngine {
         if taken.items.is_empty() {
             return Ok(Pulled { deliveries: Vec::new(), counts: taken.counts });
         }
+        let locs: Vec<Loc> = taken.items.iter().map(|item| item.row.loc).collect();
+        // What was published lately is in memory: no other thread is needed for that.
+        let cached = self.shared.reader.read_cached(&locs).map_err(|error| PullError::Unreadable(error.to_string()))?;
+        if let Some(records) = cached {
+            return deliver(&self.shared, taken, records);
+        }
         let shared = self.shared.clone();
-        let read = shared.reads.run({
-            let shared = shared.clone();
-            move || deliver(&shared, taken)
+        let read = self.shared.reads.run(move || {
+            let records = shared.reader.read_all(&locs).map_err(|error| PullError::Unreadable(error.to_string()))?;
+            deliver(&shared, taken, records)
         });
         read.await.unwrap_or_else(|error| Err(PullError::Unreadable(error)))
     }
@@ -284,10 +290,8 @@ impl LocalEngine {
     }
 }
 
-/// Reads the bodies of what a pull took.
-fn deliver(shared: &Shared, taken: Taken) -> Result<Pulled, PullError> {
-    let locs: Vec<Loc> = taken.items.iter().map(|item| item.row.loc).collect();
-    let records = shared.reader.read_all(&locs).map_err(|error| PullError::Unreadable(error.to_string()))?;
+/// What a pull took, with its records.
+fn deliver(shared: &Shared, taken: Taken, records: Vec<Record>) -> Result<Pulled, PullError> {
     let mut deliveries = Vec::with_capacity(taken.items.len());
     for (item, record) in taken.items.into_iter().zip(records) {
         if record.id != item.row.id {

@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::beside::{IndexShared, IndexWorker, finish, load, scan};
 use crate::engine::command::Command;
+use crate::engine::flight::SyncJob;
+use crate::engine::inbox::Inbox;
 use crate::engine::local::{LocalEngine, Started};
 use crate::engine::recover::{RecoverError, Source};
 use crate::engine::writer::{Job, Writer};
@@ -26,7 +27,7 @@ const IDLE_TURNS_MAX: usize = 4096;
 /// method the process counts as ended: drop the rig.
 pub struct Rig {
     engine: Arc<LocalEngine>,
-    inbox: Receiver<Command>,
+    inbox: Arc<Inbox>,
     commands: VecDeque<Command>,
     writer: Writer,
     index: IndexWorker,
@@ -37,6 +38,8 @@ pub struct Rig {
     index_jobs: VecDeque<Job>,
     loads: VecDeque<(u32, u64)>,
     scans: VecDeque<(u64, usize)>,
+    /// The sync under way, where it was left so.
+    sync: Option<Arc<SyncJob>>,
     disk: Arc<dyn Disk>,
     data_dir: std::path::PathBuf,
     clock: Arc<dyn Clock>,
@@ -45,12 +48,12 @@ pub struct Rig {
 impl Rig {
     /// Recovers the engine that `source` describes.
     pub fn start(source: &Source, secret: &[u8; 32]) -> Result<Self, RecoverError> {
-        let Started { engine, writer, index, commands } = LocalEngine::turned_by_hand(source, secret)?;
+        let Started { engine, writer, index, inbox } = LocalEngine::turned_by_hand(source, secret)?;
         let index_shared = Arc::new(IndexShared::new(writer.generation(), Index::reader(&*index)));
         let reader = writer.reader();
         Ok(Self {
             engine: Arc::new(engine),
-            inbox: commands,
+            inbox,
             commands: VecDeque::new(),
             index: IndexWorker::new(index, source, reader.clone(), index_shared.clone()),
             index_shared,
@@ -60,6 +63,7 @@ impl Rig {
             index_jobs: VecDeque::new(),
             loads: VecDeque::new(),
             scans: VecDeque::new(),
+            sync: None,
             disk: source.disk.clone(),
             data_dir: source.data_dir.clone(),
             clock: source.clock.clone(),
@@ -71,16 +75,32 @@ impl Rig {
         self.engine.clone()
     }
 
-    /// One turn with the commands that have arrived, and further ones as long as there is work.
+    /// One turn with the commands that have arrived, and further ones as long as there is work, syncs included.
     pub fn turn(&mut self) -> Result<(), Fatal> {
+        self.turn_until(true)
+    }
+
+    /// The same, but a sync that begins is under way when this returns, and what waits for it unanswered: the next
+    /// turn is during that sync, or after it if [`Rig::run_sync`] came first.
+    pub fn turn_during_sync(&mut self) -> Result<(), Fatal> {
+        self.turn_until(false)
+    }
+
+    fn turn_until(&mut self, synced: bool) -> Result<(), Fatal> {
         let mut idle = 0;
         while idle <= IDLE_TURNS_MAX {
-            self.commands.extend(self.inbox.try_iter());
+            if synced {
+                self.run_sync();
+            }
+            self.inbox.take(&mut self.commands, usize::MAX);
             let (has_commands, log_end) = (!self.commands.is_empty(), self.writer.log_end());
             self.writer.turn(&mut self.commands)?;
             let is_idle = !has_commands && self.writer.jobs.is_empty() && self.writer.log_end() == log_end;
             idle = if is_idle { idle + 1 } else { 0 };
             self.take_jobs();
+            if synced {
+                self.run_sync();
+            }
             let due = self.writer.next_turn().is_some_and(|wait| wait.is_zero());
             if self.writer.is_stopped() || !(self.writer.has_work() || due) {
                 return Ok(());
@@ -89,11 +109,25 @@ impl Rig {
         panic!("the writer spins: it wants one turn after the other, and none of them does anything");
     }
 
+    /// Whether a sync is under way.
+    pub const fn is_syncing(&self) -> bool {
+        self.sync.is_some()
+    }
+
+    /// Carries out the sync under way, if there is one; the next turn learns of it.
+    pub fn run_sync(&mut self) -> bool {
+        let Some(sync) = self.sync.take() else { return false };
+        sync.run();
+        true
+    }
+
     fn take_jobs(&mut self) {
         for job in self.writer.jobs.drain(..) {
             match job {
                 Job::Load { topic, block } => self.loads.push_back((topic, block)),
                 Job::Scan { segment, skip } => self.scans.push_back((segment, skip)),
+                // One that is over already does nothing.
+                Job::Sync(job) => self.sync = Some(job),
                 Job::Checkpoint(_) | Job::Rebuild { .. } => self.index_jobs.push_back(job),
             }
         }
@@ -175,6 +209,7 @@ const fn name_of(job: &Job) -> &'static str {
         Job::Load { .. } => "load",
         Job::Checkpoint(_) => "checkpoint",
         Job::Scan { .. } => "scan",
+        Job::Sync(_) => "sync",
         Job::Rebuild { .. } => "rebuild",
     }
 }

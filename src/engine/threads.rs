@@ -2,12 +2,14 @@
 //! ends the process.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::engine::beside::{IndexShared, IndexWorker, finish, load, scan};
 use crate::engine::command::{Command, JobDone};
+use crate::engine::flight::SyncJob;
+use crate::engine::inbox::{Inbox, WakeFor};
 use crate::engine::local::Shared;
 use crate::engine::recover::Source;
 use crate::engine::writer::{Job, Writer};
@@ -25,17 +27,17 @@ pub(super) fn spawn(
     writer: Writer,
     index: Box<dyn Index>,
     source: &Source,
-    inbox: &SyncSender<Command>,
-    commands: Receiver<Command>,
+    inbox: &Arc<Inbox>,
     shared: &Arc<Shared>,
 ) -> Vec<JoinHandle<()>> {
-    let (index_jobs, index_inbox) = std::sync::mpsc::channel();
-    let (load_jobs, load_inbox) = std::sync::mpsc::channel();
-    let (scan_jobs, scan_inbox) = std::sync::mpsc::channel();
+    let (index_jobs, index_inbox) = channel();
+    let (load_jobs, load_inbox) = channel();
+    let (scan_jobs, scan_inbox) = channel();
+    let (sync_jobs, sync_inbox) = channel::<Arc<SyncJob>>();
     let generation = writer.generation();
     let index_shared = Arc::new(IndexShared::new(generation, index.reader()));
     let keeper = writer.keeper();
-    let (stop_keeper, keeper_inbox) = std::sync::mpsc::channel::<()>();
+    let (stop_keeper, keeper_inbox) = channel::<()>();
     let mut threads = Vec::new();
     let reader = writer.reader();
     {
@@ -47,7 +49,7 @@ pub(super) fn spawn(
                 if matches!(&done, JobDone::Rebuilt { result: Err(_), .. }) {
                     std::thread::sleep(REBUILD_PAUSE);
                 }
-                if inbox.send(Command::Done(done)).is_err() {
+                if !inbox.tell(Command::Done(done)) {
                     return;
                 }
             }
@@ -57,7 +59,7 @@ pub(super) fn spawn(
         let inbox = inbox.clone();
         threads.push(thread("index-read", move || {
             while let Ok((topic, block)) = load_inbox.recv() {
-                if inbox.send(Command::Done(load(&index_shared, topic, block))).is_err() {
+                if !inbox.tell(Command::Done(load(&index_shared, topic, block))) {
                     return;
                 }
             }
@@ -68,9 +70,18 @@ pub(super) fn spawn(
         threads.push(thread("scan", move || {
             while let Ok((segment, skip)) = scan_inbox.recv() {
                 let done = scan(&reader, segment, skip);
-                if inbox.send(Command::Done(done)).is_err() {
+                if !inbox.tell(Command::Done(done)) {
                     return;
                 }
+            }
+        }));
+    }
+    {
+        let inbox = inbox.clone();
+        threads.push(thread("sync", move || {
+            while let Ok(job) = sync_inbox.recv() {
+                job.run();
+                inbox.nudge();
             }
         }));
     }
@@ -95,12 +106,13 @@ pub(super) fn spawn(
             }
         }));
     }
-    let jobs = Jobs { index: index_jobs, load: load_jobs, scan: scan_jobs };
-    let shared = shared.clone();
+    let jobs = Jobs { index: index_jobs, load: load_jobs, scan: scan_jobs, sync: sync_jobs };
+    let (inbox, shared) = (inbox.clone(), shared.clone());
     let random = source.clock.random() as u64;
     threads.push(thread("writer", move || {
         // The senders of the other threads' jobs go with this thread: then they end too.
-        let writer = run_writer(writer, &commands, &jobs);
+        let writer = run_writer(writer, &inbox, &jobs);
+        inbox.close();
         drop(stop_keeper);
         if let Err(error) = finish(writer, &*shared.disk, &shared.data_dir, random) {
             abort("the log could not be ended", &error);
@@ -138,52 +150,50 @@ fn abort(what: &str, error: &dyn std::error::Error) -> ! {
 }
 
 struct Jobs {
-    index: std::sync::mpsc::Sender<Job>,
-    load: std::sync::mpsc::Sender<(u32, u64)>,
-    scan: std::sync::mpsc::Sender<(u64, usize)>,
+    index: Sender<Job>,
+    load: Sender<(u32, u64)>,
+    scan: Sender<(u64, usize)>,
+    sync: Sender<Arc<SyncJob>>,
 }
 
 impl Jobs {
-    fn hand_out(&self, jobs: &mut Vec<Job>) {
-        for job in jobs.drain(..) {
+    /// Hands the jobs to their threads. A sync that nobody turns on over is for the caller.
+    fn hand_out(&self, writer: &mut Writer) -> Option<Arc<SyncJob>> {
+        let overlaps = writer.overlaps();
+        let mut own = None;
+        for job in writer.jobs.drain(..) {
             let sent = match job {
                 Job::Load { topic, block } => self.load.send((topic, block)).is_ok(),
                 Job::Scan { segment, skip } => self.scan.send((segment, skip)).is_ok(),
+                Job::Sync(job) if overlaps => self.sync.send(job).is_ok(),
+                Job::Sync(job) => own.replace(job).is_none(),
                 Job::Checkpoint(_) | Job::Rebuild { .. } => self.index.send(job).is_ok(),
             };
             assert!(sent, "the threads beside the writer outlive it");
         }
+        own
     }
 }
 
-fn run_writer(mut writer: Writer, inbox: &Receiver<Command>, jobs: &Jobs) -> Writer {
+fn run_writer(mut writer: Writer, inbox: &Inbox, jobs: &Jobs) -> Writer {
     let mut commands = std::collections::VecDeque::new();
     loop {
         if let Err(error) = writer.turn(&mut commands) {
             abort("the log failed", &error);
         }
-        jobs.hand_out(&mut writer.jobs);
+        if let Some(sync) = jobs.hand_out(&mut writer) {
+            sync.run();
+        }
         if writer.is_stopped() {
             return writer;
         }
         if !writer.has_work() {
+            let wake_for = if writer.is_syncing() { WakeFor::Urgent } else { WakeFor::Any };
             match writer.next_turn() {
                 Some(wait) if wait.is_zero() => {}
-                Some(wait) => match inbox.recv_timeout(wait) {
-                    Ok(command) => commands.push_back(command),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return writer,
-                },
-                None => match inbox.recv() {
-                    Ok(command) => commands.push_back(command),
-                    Err(_) => return writer,
-                },
+                wait => inbox.sleep(wake_for, wait),
             }
         }
-        while commands.len() < BATCH_COMMANDS_MAX
-            && let Ok(command) = inbox.try_recv()
-        {
-            commands.push_back(command);
-        }
+        inbox.take(&mut commands, BATCH_COMMANDS_MAX);
     }
 }

@@ -189,13 +189,14 @@ impl Writer {
             if self.room(0, Urgency::Essential) == Room::NeedsRoll {
                 self.commit_and_roll()?;
             }
-            if self.log.fits(0) {
+            // A frame that is being built tells the time when it is written.
+            if self.log.fits(0) && !self.is_building() {
                 self.log.write(self.meta())?;
                 self.state.boot = self.boot;
             }
         }
         if self.stopping.is_some() && !self.checkpoint_running && !self.changed {
-            self.log.sync()?;
+            self.commit_durably()?;
             self.stopped = true;
         }
         Ok(())
@@ -203,10 +204,7 @@ impl Writer {
 
     fn begin_checkpoint(&mut self) -> Result<(), Fatal> {
         // A checkpoint must never know what the log could lose.
-        if self.log.synced_lsn() < self.log.last_lsn() {
-            self.log.sync()?;
-            self.show_published();
-        }
+        self.commit_durably()?;
         let upto = self.log.synced_lsn();
         let delta = self.state.freeze(self.generation + 1, upto);
         self.checkpointing = upto;
@@ -224,7 +222,7 @@ impl Writer {
     /// them as they are.
     pub(super) fn seal(&mut self, reply: Reply<Result<Sealed, Refusal>>) -> Result<(), Fatal> {
         // The frame so far, and the answers that wait for it: an answer given now is in what is sealed.
-        self.commit()?;
+        self.commit_durably()?;
         let refusal = self.refusal(Urgency::Ordinary, Room::Fits).or(self.stuck.then_some(Refusal::DiskFull));
         if let Some(refusal) = refusal {
             let _ = reply.send(Err(refusal));
@@ -233,7 +231,6 @@ impl Writer {
         let head = self.state.head_entries();
         match self.log.seal(&head, Urgency::Ordinary) {
             Ok(segments) => {
-                self.show_published();
                 let _ = reply.send(Ok(Sealed { segments, last: self.log.synced_lsn() }));
             }
             Err(RollError::Fatal(fatal)) => return Err(fatal),

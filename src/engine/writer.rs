@@ -1,23 +1,26 @@
 //! The writer: the only one that changes state. It turns, forever: decide, commit, reply.
 //!
 //! Plain code without threads or channels: whoever drives it (a thread, a simulator) hands in
-//! commands, runs the jobs it puts out and hands their results back in as commands.
+//! commands, runs the jobs it puts out and hands their results back in as commands. Only a sync is different: its
+//! job tells the writer by itself, and the writer carries it out where it can do nothing before.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::codec;
 use crate::engine::checkpoint::Delta;
 use crate::engine::command::{Command, PullWork, Reply, Sealed, Taken};
 use crate::engine::entry::{Entry, GroupNo, ReturnDisk, TopicNo};
+use crate::engine::flight::{Flight, Release, SyncJob};
 use crate::engine::front::Front;
 use crate::engine::placing::Placing;
 use crate::engine::rows::BLOCK_ROWS;
 use crate::engine::state::State;
 use crate::engine::stats::Stats;
+use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, PullError, Refusal, TornTail};
 use crate::log::{FRAME_HEADER_BYTES, Fatal, FrameMeta, Loc, Log, LogReader, RollError, Room, Urgency};
 use crate::model::{Lsn, Millis};
@@ -40,8 +43,12 @@ impl Default for WriterOptions {
     }
 }
 
-/// Written leases are synced at the latest this much later, in ms.
+/// The sync of written leases begins at the latest this much later, in ms; or when the one under way is over.
 const LEASE_SYNC_MS: u64 = 5;
+/// While a sync is under way, a frame that nobody waits to see written grows up to this many bytes.
+const HELD_FRAME_BYTES: usize = 256 << 10;
+/// How long after a pull the writer turns on during a sync, in ms: pulls need not wait for one, all else does.
+const OVERLAP_MS: u64 = 100;
 /// What waits for space, or for a block of the index, is tried again after this long, in ms.
 pub(super) const HELD_UP_MS: u64 = 20;
 /// While leases exist, a frame at least this often tells the time, in ms.
@@ -55,6 +62,8 @@ pub enum Job {
     Checkpoint(Box<Delta>),
     /// Read records from a segment, behind this many frames.
     Scan { segment: u64, skip: usize },
+    /// Sync the log.
+    Sync(Arc<SyncJob>),
     /// The index failed: build it again from the log up to this lsn.
     Rebuild { upto: Lsn, segments: Vec<u64>, generation: u64 },
 }
@@ -81,8 +90,6 @@ pub(super) struct Waiter {
     pub until: u64,
     pub reply: Reply<Result<Taken, PullError>>,
 }
-
-type Release = Box<dyn FnOnce() + Send>;
 
 /// See the module.
 pub struct Writer {
@@ -121,10 +128,19 @@ pub struct Writer {
     pub(super) parked: BTreeMap<(TopicNo, u64), Vec<Command>>,
     pub(super) loading: HashSet<(TopicNo, u64)>,
     pub(super) cached: VecDeque<(TopicNo, u64)>,
+    /// Answers to let go when what was decided so far is written.
     written: Vec<Release>,
+    /// When it is durable.
     synced: Vec<Release>,
+    /// When what they saw is durable: reads.
+    reads: Vec<Release>,
+    /// Somebody waits for the sync of what was decided since the last one began.
     must_sync: bool,
+    /// The sync under way.
+    flight: Option<Flight>,
     lease_sync_at: Option<u64>,
+    /// Boot time of the last pull.
+    pub(super) pulled_at: Option<u64>,
     pub(super) stamp_at: u64,
     pub(super) generation: u64,
     pub(super) checkpoint_running: bool,
@@ -194,8 +210,11 @@ impl Writer {
             cached: VecDeque::new(),
             written: Vec::new(),
             synced: Vec::new(),
+            reads: Vec::new(),
             must_sync: false,
+            flight: None,
             lease_sync_at: None,
+            pulled_at: None,
             stamp_at: 0,
             generation: index.0,
             checkpoint_running: false,
@@ -267,8 +286,7 @@ impl Writer {
         let (boot_id, boot) = (self.clock.boot_id(), self.boot);
         self.emit(&Entry::Epoch { boot_id, boot, before: self.state.boot });
         self.touched.extend(self.state.groups.keys());
-        self.require_sync();
-        self.commit()?;
+        self.commit_durably()?;
         self.settle_timers();
         Ok(())
     }
@@ -312,16 +330,21 @@ impl Writer {
     /// One turn: sweeps, decides every command, commits, replies. Fatal means the process must end.
     pub fn turn(&mut self, commands: &mut VecDeque<Command>) -> Result<(), Fatal> {
         self.tick();
+        self.land_if_over()?;
+        let waited_for = std::mem::take(&mut self.must_sync);
         self.sweep_due()?;
         if self.must_sync {
             // Dead letters: durable before anybody sees them.
-            self.commit()?;
+            self.commit_durably()?;
         }
+        self.must_sync |= waited_for;
         self.wake()?;
         while let Some(command) = self.short_of_space.pop_back() {
             commands.push_front(command);
         }
         while let Some(command) = commands.pop_front() {
+            // Whoever has an answer of the sync may have asked this.
+            self.land_if_over()?;
             self.decide_one(command, commands)?;
         }
         self.advance_front()?;
@@ -373,7 +396,8 @@ impl Writer {
 
     /// Whether a turn without commands would do something now.
     pub fn has_work(&self) -> bool {
-        !self.runnable.is_empty()
+        self.flight.as_ref().is_some_and(Flight::is_over)
+            || !self.runnable.is_empty()
             || (self.may_advance_front() && self.front.wants_turn(self.boot))
             || self.timers.first().is_some_and(|(at, _)| *at <= self.boot)
     }
@@ -387,11 +411,29 @@ impl Writer {
         let stamp = (self.leases_exist()).then_some(self.stamp_at);
         let space = (!self.short_of_space.is_empty()).then_some(now + 1);
         let front = self.front.next_try().filter(|_| self.may_advance_front());
-        [space, timer, self.lease_sync_at, idle, stamp, front, self.next_topic_event()]
+        // Its turn comes when the sync under way is over.
+        let lease = self.lease_sync_at.filter(|_| self.flight.is_none());
+        [space, timer, lease, idle, stamp, front, self.next_topic_event()]
             .into_iter()
             .flatten()
             .min()
             .map(|at| Duration::from_millis(at.saturating_sub(now)))
+    }
+
+    /// Whether a frame is being built.
+    pub(super) const fn is_building(&self) -> bool {
+        self.frame_entries > 0
+    }
+
+    /// Whether a sync is under way.
+    pub const fn is_syncing(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Whether there are pulls, which need not wait for a sync: then it is carried out beside the writer. All else
+    /// has to wait for it, and the writer as well carries it out itself.
+    pub fn overlaps(&self) -> bool {
+        self.pulled_at.is_some_and(|at| self.boot <= at + OVERLAP_MS)
     }
 
     pub(super) fn leases_exist(&self) -> bool {
@@ -446,15 +488,16 @@ impl Writer {
 
     /// Makes the room that [`Writer::room`] said is there behind a commit.
     pub(super) fn commit_and_roll(&mut self) -> Result<(), Fatal> {
-        self.commit()?;
+        self.write_frame()?;
         let (bytes, urgency) = self.asked.get();
         if self.log.room(bytes, urgency) != Room::NeedsRoll {
             return Ok(());
         }
+        self.land()?;
         let head = self.state.head_entries();
         match self.log.roll(&head, urgency) {
             Ok(()) => {
-                self.show_published();
+                self.all_is_durable();
                 Ok(())
             }
             Err(RollError::Fatal(fatal)) => Err(fatal),
@@ -490,13 +533,48 @@ impl Writer {
         self.written.push(Box::new(move || drop(reply.send(answer))));
     }
 
-    /// Answers a read: with the commit, without asking for a sync of its own.
+    /// Answers a read: when what it may have seen is durable, without asking for a sync of its own.
     pub(super) fn answer_read<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
-        self.synced.push(Box::new(move || drop(reply.send(answer))));
+        self.reads.push(Box::new(move || drop(reply.send(answer))));
     }
 
-    /// Writes the frame, answers what may be answered, syncs if anybody waits for it.
+    /// Ends a turn: writes the frame, answers what may be answered, begins a sync if anybody waits for one.
+    ///
+    /// While one is under way, a frame may wait for its end and grow: then it is one write and one sync.
     pub(super) fn commit(&mut self) -> Result<(), Fatal> {
+        self.land_if_over()?;
+        let held_up = |flight: &Flight| {
+            let late = flight.begun + LEASE_SYNC_MS < self.boot;
+            (self.written.is_empty() || late) && self.log.frame_len() < HELD_FRAME_BYTES
+        };
+        if !self.flight.as_ref().is_some_and(held_up) {
+            self.write_frame()?;
+        }
+        if planted(Defect::AnswerBeforeSync) {
+            release(&mut self.synced);
+        }
+        let unsynced = self.log.synced_lsn() < self.log.last_lsn();
+        let lease_due = self.lease_sync_at.is_some_and(|at| at <= self.boot);
+        if self.flight.is_none() {
+            if unsynced && (self.must_sync || lease_due) {
+                let flight = self.begin_sync();
+                self.jobs.push(Job::Sync(flight.job()));
+                self.flight = Some(flight);
+            } else if !unsynced {
+                self.must_sync = false;
+                release(&mut self.synced);
+            }
+        }
+        match &mut self.flight {
+            _ if self.must_sync => self.synced.append(&mut self.reads),
+            Some(flight) => flight.reads.append(&mut self.reads),
+            None => release(&mut self.reads),
+        }
+        Ok(())
+    }
+
+    /// Writes the frame and answers what waits for that.
+    fn write_frame(&mut self) -> Result<(), Fatal> {
         if self.frame_entries > 0 {
             self.written_bytes += self.log.frame_len() as u64;
             self.log.write(self.meta())?;
@@ -504,54 +582,81 @@ impl Writer {
             self.frame_entries = 0;
             self.stamp_at = self.boot + STAMP_MS;
             self.stats.commit(self.commit_commands);
+            self.lease_sync_at = self.lease_sync_at.or(Some(self.boot + LEASE_SYNC_MS));
         }
         self.commit_commands = 0;
-        for release in self.written.drain(..) {
-            release();
-        }
-        if planted(Defect::AnswerBeforeSync) {
-            for release in self.synced.drain(..) {
-                release();
-            }
-        }
-        let unsynced = self.log.synced_lsn() < self.log.last_lsn();
-        let lease_due = self.lease_sync_at.is_some_and(|at| at <= self.boot);
-        if unsynced && (self.must_sync || lease_due) {
-            let start = Instant::now();
-            self.log.sync()?;
-            self.stats.sync(start.elapsed());
-            self.show_published();
-        }
-        let unsynced = self.log.synced_lsn() < self.log.last_lsn();
-        self.lease_sync_at = match (unsynced, self.lease_sync_at) {
-            (true, Some(at)) => Some(at),
-            (true, None) => Some(self.boot + LEASE_SYNC_MS),
-            (false, _) => None,
-        };
-        self.must_sync = false;
-        for release in self.synced.drain(..) {
-            release();
-        }
+        release(&mut self.written);
         Ok(())
     }
 
+    /// A sync of everything written, with the answers that wait for it.
+    fn begin_sync(&mut self) -> Flight {
+        let tail = |no: TopicNo| Some((no, self.state.topics.get(&no)?.tail()));
+        let tails = std::mem::take(&mut self.published).into_iter().filter_map(tail).collect();
+        let releases = std::mem::take(&mut self.synced);
+        (self.must_sync, self.lease_sync_at) = (false, None);
+        Flight::new(self.log.begin_sync(), releases, self.boot, tails, self.state.access.clone())
+    }
+
+    fn land_if_over(&mut self) -> Result<(), Fatal> {
+        if self.flight.as_ref().is_some_and(Flight::is_over) { self.land() } else { Ok(()) }
+    }
+
+    /// Waits for the end of the sync under way, if there is one; what it made durable may be seen then.
+    fn land(&mut self) -> Result<(), Fatal> {
+        let Some(mut flight) = self.flight.take() else { return Ok(()) };
+        let took = flight.finish()?;
+        self.stats.sync(took);
+        self.log.end_sync(&flight.sync);
+        for (no, tail) in flight.tails {
+            self.show(no, tail);
+        }
+        self.show_access(&flight.access);
+        release(&mut flight.reads);
+        Ok(())
+    }
+
+    /// Makes everything decided so far durable before it returns.
+    pub(super) fn commit_durably(&mut self) -> Result<(), Fatal> {
+        self.write_frame()?;
+        self.land()?;
+        if self.log.synced_lsn() < self.log.last_lsn() {
+            self.flight = Some(self.begin_sync());
+            self.land()?;
+        }
+        self.all_is_durable();
+        Ok(())
+    }
+
+    /// Everything decided so far is durable: whoever waits for that is answered.
+    pub(super) fn all_is_durable(&mut self) {
+        (self.must_sync, self.lease_sync_at) = (false, None);
+        for no in std::mem::take(&mut self.published) {
+            let tail = self.state.topics.get(&no).map_or(0, TopicState::tail);
+            self.show(no, tail);
+        }
+        self.show_access(&self.state.access.clone());
+        release(&mut self.synced);
+        release(&mut self.reads);
+    }
+
     /// The next commit is to be durable, whoever waits for it.
-    pub(super) fn require_sync(&mut self) {
+    pub(super) const fn require_sync(&mut self) {
         self.must_sync = true;
     }
 
-    /// What is durable now may be handed out.
-    pub(super) fn show_published(&mut self) {
-        let mut access = self.access_out.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&access, &self.state.access) {
-            *access = self.state.access.clone();
+    /// What was published up to `tail` may be handed out.
+    fn show(&mut self, no: TopicNo, tail: u64) {
+        if let Some(topic) = self.state.topics.get_mut(&no) {
+            topic.visible = topic.visible.max(tail);
+            self.runnable.extend(topic.groups.iter().filter(|group| self.waiters.contains_key(group)));
         }
-        drop(access);
-        for no in std::mem::take(&mut self.published) {
-            if let Some(topic) = self.state.topics.get_mut(&no) {
-                topic.visible = topic.tail();
-                self.runnable.extend(topic.groups.iter().filter(|group| self.waiters.contains_key(group)));
-            }
+    }
+
+    fn show_access(&self, durable: &Arc<AccessTable>) {
+        let mut access = self.access_out.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&access, durable) {
+            *access = durable.clone();
         }
     }
 
@@ -569,6 +674,10 @@ impl Writer {
             Room::Full | Room::NeedsRoll => Some(Refusal::DiskFull),
         }
     }
+}
+
+fn release(answers: &mut Vec<Release>) {
+    answers.drain(..).for_each(|answer| answer());
 }
 
 /// Whole milliseconds of a span.

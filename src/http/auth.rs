@@ -86,8 +86,8 @@ fn is_local_authority(authority: &str) -> bool {
         None => authority.split_once(':').map_or(authority, |(host, _)| host),
     };
     host.eq_ignore_ascii_case("localhost")
-        || host.to_ascii_lowercase().ends_with(".localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || host.to_ascii_lowercase().ends_with(".localhost")
 }
 
 #[cfg(test)]

@@ -63,6 +63,30 @@ pub fn string(text: &str) -> Box<RawValue> {
     quoted(text.len(), |out| out.push_str(text))
 }
 
+/// Appends UTF-8 text as a JSON string, without a copy in between.
+pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    if text.chunks(64).any(needs_escape) {
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        // Writing to memory cannot fail.
+        let _ = serde_json::to_writer(out, text);
+        return;
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
+/// Appends `bytes` in base64 (standard alphabet, padded) as a JSON string.
+pub fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let from = out.len();
+    out.resize(from + bytes.len().div_ceil(3) * 4, 0);
+    let written = STANDARD.encode_slice(bytes, out.get_mut(from..).unwrap_or_default());
+    debug_assert!(written.is_ok(), "base64 takes four bytes for three");
+    out.push(b'"');
+}
+
 /// `bytes` in base64 (standard alphabet, padded) as a JSON string.
 pub fn base64(bytes: &[u8]) -> Box<RawValue> {
     quoted(bytes.len().div_ceil(3) * 4, |out| STANDARD.encode_string(bytes, out))

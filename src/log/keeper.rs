@@ -254,9 +254,8 @@ impl Keeper {
             },
         };
         let bytes = FILL_BYTES.min(shared.options.segment_bytes - filling.done);
-        let zeros = vec![0; usize::try_from(bytes).unwrap_or(0)];
         let path = filling.path.clone();
-        let filled = filling.file.write_at(filling.done, &zeros).and_then(|()| filling.file.sync_data());
+        let filled = filling.file.write_zeros(filling.done, bytes).and_then(|()| filling.file.sync_data());
         if let Err(error) = filled {
             // Nothing depends on this file yet, so even a failed sync loses nothing if it goes.
             shared.disk.unlink(&path).map_err(|source| shared.fatal("unlink", &path, source))?;

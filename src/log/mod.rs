@@ -30,7 +30,7 @@ pub use look::{SeenFrame, look};
 pub use mark::{CleanMark, MarkError, read_mark, write_mark};
 pub use reader::{LogReader, Record, Scan, ScanFrame};
 pub use recover::{CutTail, Known, Opening, RecoveryReport, Replay, ReplayFrame, ReplayRecord, ReplayStart};
-pub use writer::{FrameMeta, Log, Room, SegmentInfo};
+pub use writer::{FrameMeta, Log, PendingSync, Room, SegmentInfo};
 
 /// One life of the server: a counter that rises with every start, and bits that tell two lives with
 /// the same counter (of a copy and its original) apart.

@@ -39,6 +39,23 @@ impl LogReader {
     /// The records at `locs`, verified, in their order. Those that lie one behind the other are read at once.
     /// Blocks on the disk.
     pub fn read_all(&self, locs: &[Loc]) -> Result<Vec<Record>, ReadError> {
+        let all = self.read_runs(locs, |file, position, bytes| read_full(file, position, bytes).map(Some));
+        Ok(all?.unwrap_or_default())
+    }
+
+    /// The same without blocking; `None`: not all of them are in memory, or there are too many.
+    pub fn read_cached(&self, locs: &[Loc]) -> Result<Option<Vec<Record>>, ReadError> {
+        if locs.iter().map(|loc| u64::from(loc.length)).sum::<u64>() > CACHED_BYTES_MAX {
+            return Ok(None);
+        }
+        self.read_runs(locs, |file, position, bytes| file.read_cached(position, bytes))
+    }
+
+    fn read_runs(
+        &self,
+        locs: &[Loc],
+        read: impl Fn(&dyn DiskFile, u64, &mut [u8]) -> std::io::Result<Option<usize>>,
+    ) -> Result<Option<Vec<Record>>, ReadError> {
         let mut records = Vec::with_capacity(locs.len());
         let mut rest = locs;
         while let Some(first) = rest.first() {
@@ -52,7 +69,9 @@ impl LogReader {
             let start = u64::from(first.position);
             let end = run.last().map_or(start, end_of);
             let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
-            let got = self.read_at(&segment, start, &mut bytes)?;
+            let refused = |source| ReadError::Io { segment: segment.first, source };
+            let file = self.0.file_of(&segment).map_err(refused)?;
+            let Some(got) = read(&*file, start, &mut bytes).map_err(refused)? else { return Ok(None) };
             bytes.truncate(got);
             let bytes = Bytes::from(bytes);
             for loc in run {
@@ -60,7 +79,7 @@ impl LogReader {
             }
             rest = behind;
         }
-        Ok(records)
+        Ok(Some(records))
     }
 
     /// Keeps a segment from being recycled while the answer lives; `None` if it is gone.
@@ -88,6 +107,8 @@ impl LogReader {
     }
 }
 
+/// Bytes of records that are read where others wait, at most.
+const CACHED_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that one read takes at most when it reads more than one record.
 const RUN_BYTES_MAX: u64 = 1 << 20;
 /// Bytes between two records that are rather read and thrown away than skipped with another read.

@@ -232,9 +232,9 @@ impl Log {
         let length = self.frame.len();
         let position = self.offset(self.active.end);
         seal(&mut self.frame, header, self.active.segment.seed, position);
-        // Zeros behind the frame: recovery takes anything else for a torn or damaged frame.
-        let zeros = self.left().saturating_sub(length as u64).min(FRAME_HEADER_BYTES as u64);
-        self.frame.resize(length + usize::try_from(zeros).unwrap_or(0), 0);
+        // Zeros behind the frame: recovery takes anything else for a torn or damaged frame. Up to the end of a
+        // page, so that the system need not read the rest of that page before it takes ours.
+        self.frame.resize(with_zeros(self.active.end, length, self.active.segment.file_bytes), 0);
         let written = match self.active.file.write_at(self.active.end, &self.frame) {
             Err(error) if is_no_space(&error) && planted(Defect::GoOnWithoutSpace) => Ok(()),
             written => written,
@@ -256,20 +256,36 @@ impl Log {
         self.shared.segment_path(self.active.segment.first)
     }
 
-    /// Makes everything written durable; answers the last lsn.
+    /// Makes everything written durable; answers the last lsn. Not while a [`PendingSync`] is under way.
     pub fn sync(&mut self) -> Result<Lsn, Fatal> {
         self.shared.go_on()?;
+        let sync = self.begin_sync();
         if self.active.synced_end < self.active.end {
-            let mut synced = self.active.file.sync_data();
-            if synced.is_err() && planted(Defect::RetryFailedSync) {
-                synced = self.active.file.sync_data();
-            }
-            synced.map_err(|source| self.shared.fatal("sync", &self.active_path(), source))?;
-            self.active.synced_end = self.active.end;
+            sync.run()?;
         }
-        self.synced = self.last;
-        self.shared.first_kept_durable.store(self.first_kept_written.get(), Ordering::SeqCst);
+        self.end_sync(&sync);
         Ok(self.synced)
+    }
+
+    /// A sync of everything written so far, for whoever carries it out while writing goes on. One at a time,
+    /// and none while a segment begins.
+    pub fn begin_sync(&self) -> PendingSync {
+        PendingSync {
+            shared: self.shared.clone(),
+            file: self.active.file.clone(),
+            segment: self.active.segment.first,
+            end: self.active.end,
+            last: self.last,
+            first_kept: self.first_kept_written,
+        }
+    }
+
+    /// Notes that a sync went well.
+    pub fn end_sync(&mut self, sync: &PendingSync) {
+        assert!(sync.segment == self.active.segment.first, "no segment begins during a sync");
+        self.active.synced_end = sync.end;
+        self.synced = sync.last;
+        self.shared.first_kept_durable.store(sync.first_kept.get(), Ordering::SeqCst);
     }
 
     /// Begins the next segment in a spare one. `head` is what is true after the last lsn. Forgets the frame
@@ -313,7 +329,7 @@ impl Log {
     fn enter(&mut self, number: u64, header: &SegmentHeader, mut bytes: Vec<u8>) -> Result<(), Fatal> {
         let (shared, end) = (self.shared.clone(), bytes.len() as u64);
         let (spare, path) = (shared.dir.join(spare_name(number)), shared.segment_path(header.first));
-        bytes.resize(bytes.len() + FRAME_HEADER_BYTES, 0);
+        bytes.resize(with_zeros(0, bytes.len(), header.file_bytes), 0);
         let fails = |doing| move |source| (doing, source);
         let enter = || {
             let file = shared.disk.open(&spare).map_err(fails("open"))?;
@@ -397,6 +413,44 @@ impl Log {
         let _no_step_runs = locked(&self.shared.step);
         self.shared.closed.store(true, Ordering::SeqCst);
         Ok(CleanMark { epoch: self.epoch, last: self.last })
+    }
+}
+
+/// What the system keeps files in, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+/// Bytes to write for a frame of `length` bytes at `position`: a header's worth of zeros behind it, and then up to
+/// the end of a page or of the file.
+fn with_zeros(position: u64, length: usize, file_bytes: u64) -> usize {
+    let end = (position + (length + FRAME_HEADER_BYTES) as u64).next_multiple_of(PAGE_BYTES).min(file_bytes);
+    usize::try_from(end - position).unwrap_or(length)
+}
+
+/// A sync that may run while the log is written, from [`Log::begin_sync`].
+#[derive(Clone)]
+pub struct PendingSync {
+    shared: Arc<Shared>,
+    file: Arc<dyn DiskFile>,
+    segment: Lsn,
+    end: u64,
+    last: Lsn,
+    first_kept: Lsn,
+}
+
+impl PendingSync {
+    /// Carries it out. Blocks until the disk has everything.
+    pub fn run(&self) -> Result<(), Fatal> {
+        self.shared.go_on()?;
+        let mut synced = self.file.sync_data();
+        if synced.is_err() && planted(Defect::RetryFailedSync) {
+            synced = self.file.sync_data();
+        }
+        synced.map_err(|source| self.shared.fatal("sync", &self.shared.segment_path(self.segment), source))
+    }
+
+    /// The last entry that it makes durable.
+    pub const fn last(&self) -> Lsn {
+        self.last
     }
 }
 

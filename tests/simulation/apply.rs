@@ -16,6 +16,8 @@ pub struct When {
     pub now: u64,
     pub lease_clock: u64,
     pub turn: u64,
+    /// Leases given in turns before this one are durable if the answer promises that of what it speaks of.
+    pub sure: u64,
 }
 
 macro_rules! broken {
@@ -56,7 +58,7 @@ impl World {
         }
         match (asked, answer) {
             (Asked::Publish { topic, marks }, Answer::Publish(Ok(published))) => {
-                self.sure_before(when.turn);
+                self.sure_before(when.sure);
                 for (mark, said) in marks.iter().zip(&published) {
                     self.published(topic, *mark, said.id.get(), said.offset.get(), said.repeated, when)?;
                 }
@@ -79,7 +81,7 @@ impl World {
                     broken!("a pull of {batch} took {}", pulled.deliveries.len());
                 }
                 if *auto_ack && !pulled.deliveries.is_empty() {
-                    self.sure_before(when.turn);
+                    self.sure_before(when.sure);
                 }
                 for delivery in &pulled.deliveries {
                     self.delivered(topic, group, delivery, (*lease, *auto_ack), when, releasing)
@@ -87,7 +89,7 @@ impl World {
                 }
             }
             (Asked::Settle { topic, group, items, .. }, Answer::Settle(Ok(outcomes))) => {
-                self.sure_before(when.turn);
+                self.sure_before(when.sure);
                 for ((offset, token, act), outcome) in items.iter().zip(outcomes) {
                     self.settled((topic, group, *offset), token, act, outcome, when)
                         .map_err(|why| format!("{topic}/{group}@{offset} {act:?} -> {outcome:?}: {why}"))?;
@@ -95,7 +97,7 @@ impl World {
             }
             (Asked::Seek { topic, group, to }, Answer::Plain(Ok(()))) => self.sought(topic, group, *to, when),
             (Asked::Purge { topic }, Answer::Plain(Ok(()))) => {
-                self.sure_before(when.turn);
+                self.sure_before(when.sure);
                 let dead = topic == DEAD;
                 if let Some(topic) = self.topics.get_mut(topic) {
                     if dead {
@@ -107,7 +109,7 @@ impl World {
                 }
             }
             (Asked::Discard { topic, offsets }, Answer::Discard(Ok(discarded))) => {
-                self.sure_before(when.turn);
+                self.sure_before(when.sure);
                 if let Some(topic) = self.topics.get_mut(topic) {
                     for offset in &discarded {
                         if !offsets.contains(offset) {
@@ -120,7 +122,7 @@ impl World {
                 }
             }
             (Asked::Redrive { offset, id, to }, Answer::Redrive(Ok(report))) => {
-                self.sure_before(when.turn);
+                self.sure_before(when.sure);
                 if report.moved == 1 {
                     self.redriven(*offset, *id, to, Tri::Yes);
                 }
@@ -460,7 +462,7 @@ impl World {
     }
 
     fn sought(&mut self, topic: &str, group: &str, to: u64, when: When) {
-        self.sure_before(when.turn);
+        self.sure_before(when.sure);
         let Some(model) = self.topics.get_mut(topic) else { return };
         let Some(group) = model.groups.get_mut(group) else { return };
         (group.seek, group.sought) = (Tri::Yes, to);

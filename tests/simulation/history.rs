@@ -22,9 +22,13 @@ pub struct History {
     machine: Machine,
     world: World,
     dice: Dice,
+    /// Rolled for turns that go on while a sync is under way: in every other history.
+    overlap: Option<Dice>,
     calls: Vec<Call>,
     tally: Tally,
     ended: Ended,
+    /// Leases of turns before this one are durable with whatever is answered now.
+    sure: u64,
     /// The segment that was written to when each message was published.
     born: Vec<(u64, u64)>,
     /// A fault of a script: how many operations it waits for from this one on.
@@ -62,9 +66,11 @@ pub fn play(seed: u64, lives: u64, segment_bytes: u64) -> Result<Tally, String> 
         machine: Machine::new(seed, segment_bytes),
         world: World::default(),
         dice,
+        overlap: seed.is_multiple_of(2).then(|| Dice::new(seed ^ 0x7e57_5a7c)),
         calls: Vec::new(),
         tally: Tally::new(),
         ended: Ended::Stopped,
+        sure: 0,
         born: Vec::new(),
         armed: None,
         struck: false,
@@ -101,9 +107,11 @@ pub fn strike(seed: u64, steps: u64, at: u64, fault: Fault) -> Result<Struck, St
         machine: Machine::new(seed, 64 << 10),
         world: World::default(),
         dice: Dice::new(seed),
+        overlap: None,
         calls: Vec::new(),
         tally: Tally::new(),
         ended: Ended::Stopped,
+        sure: 0,
         born: Vec::new(),
         armed: None,
         struck: false,
@@ -219,7 +227,12 @@ impl History {
     }
 
     fn when(&self) -> When {
-        When { now: self.machine.now(), lease_clock: self.machine.lease_clock, turn: self.machine.turns }
+        When {
+            now: self.machine.now(),
+            lease_clock: self.machine.lease_clock,
+            turn: self.machine.turns,
+            sure: self.sure,
+        }
     }
 
     fn lives(&mut self, lives: u64) -> Verdict {
@@ -348,6 +361,10 @@ impl History {
         }
         if self.dice.one_in(4) {
             let span = if self.dice.one_in(5) { self.dice.below(3_000) } else { self.dice.below(8) };
+            if self.machine.sync_turn.is_some() {
+                // A sync takes no time here: leases and delays are timed from their answer.
+                self.turn_with(false)?;
+            }
             self.machine.say(|| format!("  {span} ms pass"));
             self.machine.advance(span);
         }
@@ -378,13 +395,26 @@ impl History {
 
     /// One turn, and the answers that came of it.
     fn turn(&mut self) -> Result<(), End> {
+        let leaves_sync = self.overlap.as_mut().is_some_and(|dice| dice.one_in(2));
+        self.turn_with(leaves_sync)
+    }
+
+    fn turn_with(&mut self, leaves_sync: bool) -> Result<(), End> {
         let now = self.machine.now();
         // Calls go out when they are first looked at; none is answered before the turn.
         self.poll()?;
-        let turned = self.machine.turn();
+        self.sure = self.machine.sync_turn.unwrap_or(self.machine.turns + 1);
+        let turned = if leaves_sync {
+            self.count("turns during a sync");
+            self.machine.turn_during_sync()
+        } else {
+            self.machine.turn()
+        };
         self.poll()?;
         turned?;
-        self.world.sure_by_time(now);
+        if !leaves_sync {
+            self.world.sure_by_time(now);
+        }
         Ok(())
     }
 
@@ -403,6 +433,14 @@ impl History {
                 None => place += 1,
             }
         }
+        // One that settles what it takes is answered by a later turn than another that took what comes next of its
+        // key, where that turn was during a sync.
+        let mut settling: HashSet<(String, String)> = HashSet::new();
+        for call in self.calls.iter().filter(|_| self.overlap.is_some()) {
+            if let Asked::Pull { topic, group, auto_ack: true, .. } = &call.asked {
+                settling.insert((topic.clone(), group.clone()));
+            }
+        }
         // In one turn one pull may settle what it takes, and another take what comes next of its key; which answer
         // is looked at first says nothing.
         for (asked, answer) in &ready {
@@ -418,8 +456,10 @@ impl History {
         let when = self.when();
         for (asked, answer) in ready {
             self.machine.say(|| format!("! {} -> {}", brief(&asked), brief_answer(&answer)));
-            let releases =
-                |topic: &str, group: &str, offset| releasing.contains(&(topic.to_owned(), group.to_owned(), offset));
+            let releases = |topic: &str, group: &str, offset| {
+                let (topic, group) = (topic.to_owned(), group.to_owned());
+                releasing.contains(&(topic.clone(), group.clone(), offset)) || settling.contains(&(topic, group))
+            };
             if !self.world.topics.contains_key(DEAD) {
                 self.world.topics.insert(DEAD.to_owned(), TopicModel { exists: Tri::Maybe, ..TopicModel::default() });
             }

@@ -15,7 +15,7 @@ use windlass::engine::local::LocalEngine;
 use windlass::engine::sim::Rig;
 use windlass::engine::{Agreement, Beside, IndexPlace, Limits, RecoverError, Source, WriterOptions, compare_index};
 use windlass::index::{Changes, Index, IndexError, IndexReader, Mark, ModelIndex, Mood, Tree, Visit};
-use windlass::log::Options;
+use windlass::log::{Fatal, Options};
 
 /// The process has ended: power, kill, or a device that failed.
 #[derive(Debug)]
@@ -93,6 +93,8 @@ pub struct Machine {
     pub lease_clock: u64,
     /// Turns of the writer so far.
     pub turns: u64,
+    /// The turn in which the sync under way began.
+    pub sync_turn: Option<u64>,
     pub trace: VecDeque<String>,
     segment_bytes: u64,
     pub checkpoint_interval: Duration,
@@ -112,6 +114,7 @@ impl Machine {
             rig: None,
             lease_clock: 1_000,
             turns: 0,
+            sync_turn: None,
             trace: VecDeque::new(),
             segment_bytes,
             checkpoint_interval: Duration::from_secs(2),
@@ -129,6 +132,7 @@ impl Machine {
             rig: None,
             lease_clock: self.lease_clock,
             turns: self.turns,
+            sync_turn: None,
             trace: VecDeque::new(),
             segment_bytes: self.segment_bytes,
             checkpoint_interval: self.checkpoint_interval,
@@ -163,6 +167,7 @@ impl Machine {
             index_is_foreign: false,
         };
         self.rig = Some(Rig::start(&source, &[7; 32])?);
+        self.sync_turn = None;
         Ok(())
     }
 
@@ -183,14 +188,29 @@ impl Machine {
         self.rig.as_ref().expect("the engine runs").engine()
     }
 
+    /// A turn, and whatever sync it asks for.
     pub fn turn(&mut self) -> Result<(), Dead> {
+        self.turn_with(Rig::turn)?;
+        self.sync_turn = None;
+        Ok(())
+    }
+
+    /// A turn that leaves a sync under way.
+    pub fn turn_during_sync(&mut self) -> Result<(), Dead> {
+        self.turn_with(Rig::turn_during_sync)?;
+        let is_syncing = self.rig.as_ref().is_some_and(Rig::is_syncing);
+        self.sync_turn = self.sync_turn.or(Some(self.turns)).filter(|_| is_syncing);
+        Ok(())
+    }
+
+    fn turn_with(&mut self, turn: impl FnOnce(&mut Rig) -> Result<(), Fatal>) -> Result<(), Dead> {
         // Reads may be what the power failed at: a writer that writes nothing would go on without.
         if !self.disk.has_power() {
             return Err(Dead("the power is off".to_owned()));
         }
         self.turns += 1;
         let rig = self.rig.as_mut().expect("the engine runs");
-        rig.turn().map_err(|fatal| Dead(format!("{fatal}: {}", fatal.source)))
+        turn(rig).map_err(|fatal| Dead(format!("{fatal}: {}", fatal.source)))
     }
 
     /// First lsns of the segments of the log.

@@ -15,7 +15,7 @@ use crate::http::native::wire::{
     BuryRequest, Encoding, ExtendRequest, LatenessWire, NackRequest, OutcomesView, PeekView, PullRequest, PulledView,
     SettleRequest, State, WaitFor, bad_name, read_filter,
 };
-use crate::http::native::{answer, group_ref, read_json, size, topic_ref};
+use crate::http::native::{answer, answer_json, group_ref, read_json, size, topic_ref};
 use crate::http::problem::Problem;
 use crate::model::bounds::SETTLE_BATCH_MAX;
 use crate::model::{GroupName, GroupRef, Key, MessageId, Millis, Offset, Tag};
@@ -54,7 +54,7 @@ pub async fn pull(mut call: Call) -> Result<Response, Problem> {
         }
     };
     let pulled = call.front.engine.pull(pull).await?;
-    Ok(answer(StatusCode::OK, &PulledView::new(pulled, encoding)))
+    Ok(answer_json(StatusCode::OK, PulledView::new(pulled, encoding).to_json()))
 }
 
 /// `POST /topics/{topic}/groups/{group}/ack`
