@@ -235,6 +235,32 @@ fn what_a_recycled_file_held_before_is_never_read_again() {
 }
 
 #[test]
+fn spares_are_made_in_haste_only_when_the_writer_comes_near_or_waits() {
+    let (disk, clock) = (new_disk(1), clock());
+    let (mut log, _, _) = open(&disk, &clock);
+    let keeper = log.keeper();
+    assert!(!keeper.is_behind(), "nothing is written yet");
+    while log.segments().iter().map(|segment| segment.used_bytes).sum::<u64>() < SEGMENT_BYTES / 2 {
+        append(&mut log, &clock, 1, 2_000);
+    }
+    assert!(keeper.is_behind(), "half a segment is written, and no spare is made");
+    keep(&log, clock.boot());
+    assert!(!keeper.is_behind(), "all are made");
+    roll(&mut log, &clock);
+    assert!(!keeper.is_behind(), "the writer has only begun");
+    while log.room(9_000, Urgency::Ordinary) == Room::Fits {
+        append(&mut log, &clock, 1, 9_000);
+        keeper.step(clock.boot()).unwrap();
+    }
+    assert!(!keeper.is_behind(), "a spare was made meanwhile");
+    assert!(log.seal(&head_of(log.last_lsn().get()), Urgency::Ordinary).is_ok());
+    assert!(log.seal(&head_of(log.last_lsn().get()), Urgency::Ordinary).is_err());
+    assert!(keeper.is_behind(), "somebody waits for a spare");
+    keep(&log, clock.boot());
+    assert!(!keeper.is_behind());
+}
+
+#[test]
 fn a_full_disk_stops_publishes_first_and_gives_way_when_space_returns() {
     let (disk, clock) = (new_disk(1), clock());
     let (mut log, _, _) = open(&disk, &clock);

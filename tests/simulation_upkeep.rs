@@ -363,3 +363,29 @@ fn ack_ten(machine: &mut Machine) {
     assert_eq!(pulled.deliveries.len(), 10);
     ack(machine, pulled);
 }
+
+/// What lapses at once is swept a piece in each turn, of every group its part, so that no command waits for all.
+#[test]
+fn a_storm_of_lapses_is_swept_in_bounded_turns() {
+    let mut machine = ready(31, 4 << 20);
+    create_group(&mut machine, "h");
+    let_pass(&mut machine);
+    for _ in 0..5 {
+        publish_batch(&mut machine, 1_000);
+    }
+    for group in ["g", "h"] {
+        for _ in 0..50 {
+            assert_eq!(try_pull(&mut machine, group, 100, 1_000).unwrap().deliveries.len(), 100);
+        }
+    }
+    machine.advance(1_000);
+    // A turn sweeps before it looks: this was the first, the next is the second.
+    let first = counts(&mut machine, "g");
+    assert_eq!((first.ready, first.in_flight), (2_048, 2_952));
+    let second = counts(&mut machine, "h");
+    assert_eq!((second.ready, second.in_flight), (4_096, 904));
+    let_pass_shortly(&mut machine);
+    for group in ["g", "h"] {
+        assert_eq!(counts(&mut machine, group).ready, 5_000, "{group}");
+    }
+}

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use overlay::{Cut, Overlay};
 pub use real::RealDisk;
-pub use tree::sync_tree;
+pub use tree::TreeSync;
 
 /// A file system. Nothing is durable before a sync says so: contents by [`DiskFile::sync_data`],
 /// names by [`Disk::sync_dir`] of their directory.

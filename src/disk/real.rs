@@ -108,7 +108,7 @@ impl DiskFile for RealFile {
         let zeros = vec![0; ZEROS_BYTES + PAGE_BYTES];
         let from = zeros.as_ptr().align_offset(PAGE_BYTES);
         let zeros = zeros.get(from..from + ZEROS_BYTES).unwrap_or_default();
-        if (position | len) % PAGE_BYTES as u64 == 0 && bypass_cache(&self.0, true).is_ok() {
+        if (position | len).is_multiple_of(PAGE_BYTES as u64) && bypass_cache(&self.0, true).is_ok() {
             let written = fill(&self.0, position, len, zeros);
             bypass_cache(&self.0, false)?;
             match written {

@@ -383,7 +383,7 @@ fn read_block(side: &mut Recovered, no: TopicNo, block: u64) -> Result<(), Strin
 fn live(side: &Recovered, no: TopicNo, offset: u64) -> Option<Row> {
     let state = &side.writer.state;
     let Found::Row(row) = state.topics.get(&no)?.rows.get(offset) else { return None };
-    state.is_live(no, offset, row.due != 0).then(|| row.clone())
+    state.is_live(no, offset, row.due != 0).then_some(row)
 }
 
 /// Whether the record of this message lies there.

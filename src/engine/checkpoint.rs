@@ -2,16 +2,19 @@
 //!
 //! Keys and values are drawn in docs/FORMAT.md, "Index values".
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::engine::Limits;
+use crate::engine::block::BlockDisk;
 use crate::engine::derived::plain_floor;
 use crate::engine::entry::{
     AccessDisk, Entry, GroupDisk, GroupNo, IdempotencyDisk, PendingDisk, Progress, Sums, TopicDisk, TopicNo,
 };
 use crate::engine::group_state::Pending;
-use crate::engine::rows::{BLOCK_ROWS, BlockDisk, BlockOrigin, FrozenBlock, Rows};
+use crate::engine::rows::{BLOCK_ROWS, BlockOrigin, FrozenBlock, Rows};
 use crate::engine::state::State;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
 use crate::log::Epoch;
@@ -80,6 +83,11 @@ fn all_of(tree: Tree, tag: &[u8], no: u32) -> Change {
 impl State {
     /// Takes what changed, for a checkpoint that covers the log up to `upto`.
     pub fn freeze(&mut self, generation: u64, upto: Lsn) -> Delta {
+        debug_assert_eq!(
+            self.dirty_blocks(),
+            self.topics.values().map(|topic| topic.rows.dirty_blocks()).sum::<usize>(),
+            "the number of dirty blocks is kept up with every entry"
+        );
         let mut changes = Vec::new();
         let mut blocks = Vec::new();
         for no in std::mem::take(&mut self.deleted_topics) {
@@ -110,8 +118,8 @@ impl State {
                 let (key, kept) = (placed(b"d", no, chunk), topic.delayed.chunk(chunk));
                 changes.push(put_or_delete(Tree::Leases, key, &kept));
             }
-            let dirty = std::mem::take(&mut topic.idempotency.dirty_chunks);
-            for (chunk, kept) in topic.idempotency.chunks(&dirty) {
+            for chunk in std::mem::take(&mut topic.idempotency.dirty_chunks) {
+                let kept = topic.idempotency.chunk(chunk);
                 changes.push(put_or_delete(Tree::Idempotency, placed(b"", no, chunk), &kept));
             }
             if std::mem::take(&mut topic.dirty) {
@@ -142,6 +150,7 @@ impl State {
                 changes.push(put_or_delete(Tree::Leases, placed(b"p", *no, chunk), &kept));
             }
         }
+        self.count_dirty_blocks();
         if std::mem::take(&mut self.access_dirty) {
             changes.push(Change::DeleteRange { tree: Tree::Catalog, from: b"a".to_vec(), to: b"b".to_vec() });
             for record in self.access.records.values() {
@@ -222,6 +231,7 @@ impl State {
                 }
             }
         })?;
+        state.delaying = state.topics.keys().copied().collect();
         scan_decoded(index, Tree::Idempotency, b"", &mut bad, &mut |key, kept: Vec<IdempotencyDisk>| {
             if let Some(topic) = number_in(key, 0).and_then(|no| state.topics.get_mut(&no)) {
                 for known in kept {
@@ -296,14 +306,11 @@ pub fn load_block(reader: &dyn IndexReader, topic: TopicNo, block: u64) -> Resul
 pub fn write(index: &mut dyn Index, delta: Delta) -> Result<(), IndexError> {
     let reader = index.reader();
     let blocks = delta.blocks.into_iter().map(|(topic, frozen)| {
-        let block = if frozen.origin == BlockOrigin::Known && !frozen.block.is_complete(frozen.count) {
-            let mut merged = (*frozen.block).clone();
-            merged.fill(&load_block(&*reader, topic, frozen.number)?, frozen.count);
-            merged.to_disk()
-        } else {
-            frozen.block.to_disk()
-        };
-        Ok(put(Tree::Messages, placed(b"", topic, frozen.number), &block))
+        let mut block = frozen.block;
+        if frozen.origin == BlockOrigin::Known && !block.is_complete(frozen.count) {
+            Arc::make_mut(&mut block).fill(&load_block(&*reader, topic, frozen.number)?, frozen.count);
+        }
+        Ok(put(Tree::Messages, placed(b"", topic, frozen.number), &*block))
     });
     index.commit(delta.mark, &mut delta.changes.into_iter().map(Ok).chain(blocks))
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::engine::block::BlockDisk;
 use crate::engine::entry::GroupNo;
 use crate::engine::entry::{RowDisk, TopicNo};
-use crate::engine::rows::{BlockDisk, Row};
+use crate::engine::rows::Row;
 use crate::engine::{
     AccessError, Counts, CreateGroup, CreateGroupError, CreateTopic, CreateTopicError, Discard, DiscardReport,
     HandleKind, Lateness, LookupError, MessageState, PublishError, PullError, PurgeReport, RedriveReport, Refusal,

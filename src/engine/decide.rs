@@ -296,7 +296,7 @@ impl Writer {
             match topic.rows.get(offset) {
                 Found::Row(row) if row.due != 0 || groups().any(|group| group.pending(offset).is_some()) => {}
                 Found::Gone(row) if row.due != 0 => {}
-                Found::Row(row) | Found::Gone(row) => items.push(GoneDisk::new(offset, row)),
+                Found::Row(row) | Found::Gone(row) => items.push(GoneDisk::new(offset, &row)),
                 Found::Absent | Found::Away(_) => {}
             }
         }

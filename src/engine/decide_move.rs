@@ -202,7 +202,7 @@ impl Writer {
         discarded.retain(|offset| match topic.rows.get(offset.get()) {
             _ if offset.get() >= topic.tail() => false,
             Found::Row(row) | Found::Gone(row) if self.state.is_live(no, offset.get(), row.due != 0) => {
-                items.push(GoneDisk::new(offset.get(), row));
+                items.push(GoneDisk::new(offset.get(), &row));
                 true
             }
             _ => false,

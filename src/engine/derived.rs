@@ -15,11 +15,10 @@ impl State {
         let from = self.matured_to;
         self.matured_to = from.max(now);
         let mut matured = Vec::new();
-        for (no, topic) in &mut self.topics {
+        self.delaying.retain(|no| self.topics.get(no).is_some_and(|topic| topic.delayed.len() > 0));
+        for no in &self.delaying {
+            let Some(topic) = self.topics.get_mut(no) else { continue };
             topic.delayed.look_ahead(self.matured_to);
-            if topic.delayed.len() == 0 {
-                continue;
-            }
             let due: Vec<(u64, u64)> = topic.delayed.between((from, u64::MAX), self.matured_to).collect();
             if due.is_empty() {
                 continue;
@@ -123,7 +122,7 @@ pub fn count_gaps(topic: &mut TopicState, offsets: std::ops::Range<u64>, mut kno
     for offset in offsets {
         let Found::Row(row) = topic.rows.get(offset) else { continue };
         if row.key != 0 && row.moved_at == 0 && compacts {
-            topic.keys.insert(row.key, GoneDisk::new(offset, row));
+            topic.keys.insert(row.key, GoneDisk::new(offset, &row));
         }
         topic.gone.add(known, row.before);
         known = row.after();

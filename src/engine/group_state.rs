@@ -295,17 +295,17 @@ impl GroupState {
         self.leased.first().filter(|(deadline, _)| *deadline <= boot).map(|(_, offset)| *offset)
     }
 
-    /// Makes deliverable what has waited long enough.
-    pub fn end_waits(&mut self, now: u64) -> bool {
-        let mut any = false;
-        while let Some((until, offset)) = self.waiting.first().copied() {
-            if until > now {
-                break;
-            }
+    /// Makes deliverable what has waited long enough, `most` of it; answers how much.
+    pub fn end_waits(&mut self, now: u64, most: usize) -> usize {
+        let mut ended = 0;
+        while let Some((until, offset)) = self.waiting.first().copied()
+            && until <= now
+            && ended < most
+        {
             self.make_ready(offset);
-            any = true;
+            ended += 1;
         }
-        any
+        ended
     }
 
     /// Gives a message back, deliverable at once. No fact: its lapsed deadline says the same.
@@ -348,41 +348,55 @@ impl GroupState {
     }
 }
 
+impl GroupState {
+    /// Delayed messages below this offset are none of the group's.
+    pub fn first_delayed(&self) -> u64 {
+        self.progress.start
+    }
+
+    /// The first offset that counts for the group. Without a position it counts as if it stood at its
+    /// start, but holds everything, because its first pull may choose another start.
+    pub fn counts_from(&self) -> u64 {
+        match self.start() {
+            Start::Tail if !self.progress.positioned => u64::MAX,
+            Start::Offset(start) if !self.progress.positioned => start.get(),
+            _ => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::entry::RowDisk;
     use crate::model::{GroupId, GroupName};
 
-    #[test]
-    fn a_replay_that_learns_of_the_first_of_a_key_last_lets_it_go_first() {
+    fn group() -> GroupState {
         let name = GroupName::parse("g").expect("a name");
         let settings = GroupSettings::default();
         let disk = GroupDisk::new(1, 1, GroupId::new(1), &name, Millis::ZERO, &settings);
-        let mut group = GroupState::new(disk).expect("a group");
-        let row = RowDisk {
-            id: 1,
-            segment: 1,
-            position: 0,
-            length: 0,
-            body_bytes: 0,
-            key: Some(7),
-            tag: None,
-            due: None,
-            idempotency: None,
-            origin: None,
-            moved_at: None,
-        };
+        GroupState::new(disk).expect("a group")
+    }
+
+    fn pending(state: PendingState, attempt: u32) -> Pending {
+        let row = RowDisk { id: 1, segment: 1, key: Some(7), ..RowDisk::unknown() };
         let row = Row::from_disk(&row, Default::default());
-        let pending = |state, attempt| Pending {
-            row: row.clone(),
-            attempt,
-            lease: 0,
-            handle: 0,
-            state,
-            superseded: false,
-            said_at: Lsn::NONE,
-        };
+        Pending { row, attempt, lease: 0, handle: 0, state, superseded: false, said_at: Lsn::NONE }
+    }
+
+    #[test]
+    fn of_many_waits_that_end_at_once_no_more_are_ended_than_asked_for() {
+        let mut group = group();
+        (0..10).for_each(|offset| group.set(offset, pending(PendingState::Waiting { until: 5 + offset }, 1)));
+        assert_eq!(group.end_waits(11, 4), 4);
+        assert_eq!((group.ready().collect::<Vec<_>>(), group.next_until()), (vec![0, 1, 2, 3], Some(9)));
+        assert_eq!(group.end_waits(11, 4), 3);
+        assert_eq!((group.ready_len(), group.waiting_len()), (7, 3));
+    }
+
+    #[test]
+    fn a_replay_that_learns_of_the_first_of_a_key_last_lets_it_go_first() {
+        let mut group = group();
         group.set(5, pending(PendingState::Leased { deadline: 9 }, 1));
         group.set(30, pending(PendingState::Withheld, 0));
         group.remove(5);

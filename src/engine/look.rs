@@ -41,7 +41,7 @@ impl Writer {
                 Found::Absent | Found::Away(_) => continue,
             };
             if self.state.is_live(no, offset, row.due != 0) {
-                let mut looked = self.looked_row(group, offset, row.clone());
+                let mut looked = self.looked_row(group, offset, row);
                 if gone && looked.state == Some(MessageState::Ready) {
                     // Superseded, and in flight for another group only.
                     looked.state = Some(MessageState::Settled);

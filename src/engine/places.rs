@@ -17,7 +17,7 @@ pub(super) fn find_row(topic: &mut TopicState, offset: u64, loader: Loader<'_>) 
     }
     load_block(topic, block_of(offset), loader);
     match topic.rows.get(offset) {
-        Found::Row(row) | Found::Gone(row) => Some(row.clone()),
+        Found::Row(row) | Found::Gone(row) => Some(row),
         Found::Absent | Found::Away(_) => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::codec;
 use crate::engine::command::{Command, PullWork, Reply, Taken};
 use crate::engine::entry::{Entry, GroupNo, PendingDisk, Progress};
 use crate::engine::group_state::Pending;
-use crate::engine::state::State;
+use crate::engine::state::{State, note_delayed};
 use crate::engine::writer::Writer;
 use crate::engine::{CreateGroupError, LookupError, PullError, Refusal, SeekReport};
 use crate::log::{Fatal, Room, Step, Urgency, entry_bytes};
@@ -96,6 +96,7 @@ impl State {
                 // Not delivered since the group came here: it is taken by its time again.
                 Some(due) if item.attempt == 0 => {
                     topic.delayed.insert(item.offset, due, item.row.body_bytes);
+                    note_delayed(&mut self.delaying, topic, self.matured_to);
                 }
                 _ => group.set(item.offset, Pending::from_disk(item, lsn)),
             }

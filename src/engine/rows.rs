@@ -6,11 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use crate::engine::block::{Block, BlockDisk, Cell};
 use crate::engine::entry::{OriginDisk, RowDisk, Sums};
 use crate::log::Loc;
-use crate::planted::{Defect, planted};
 
 /// Messages in a block.
 pub const BLOCK_ROWS: u64 = 512;
@@ -37,7 +35,7 @@ pub struct Row {
     /// Log-clock time before which it is withheld.
     pub due: u64,
     pub body_bytes: u32,
-    pub origin: Option<Box<OriginDisk>>,
+    pub origin: Option<Arc<OriginDisk>>,
     /// When it was moved here from another topic; 0: it was published here.
     pub moved_at: u64,
 }
@@ -53,7 +51,7 @@ impl Row {
             tag: disk.tag.unwrap_or(0),
             due: disk.due.unwrap_or(0),
             body_bytes: disk.body_bytes,
-            origin: disk.origin.clone(),
+            origin: disk.origin.as_deref().cloned().map(Arc::new),
             moved_at: disk.moved_at.unwrap_or(0),
         }
     }
@@ -70,7 +68,7 @@ impl Row {
             tag: (self.tag != 0).then_some(self.tag),
             due: (self.due != 0).then_some(self.due),
             idempotency: None,
-            origin: self.origin.clone(),
+            origin: self.origin.as_deref().cloned().map(Box::new),
             moved_at: (self.moved_at != 0).then_some(self.moved_at),
         }
     }
@@ -94,101 +92,22 @@ impl Row {
     }
 }
 
-/// One place of a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cell {
-    /// Not loaded from the index.
-    Unknown,
-    /// Not loaded, but known to be given up.
-    UnknownGone,
-    /// Nothing is there any more.
-    Absent,
-    /// A message; `gone` if it was given up for every group.
-    Row { row: Row, gone: bool },
-}
-
-impl Cell {
-    const fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown | Self::UnknownGone)
-    }
-}
-
-/// Up to 512 places; those behind the end have not been published.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Block {
-    cells: Vec<Cell>,
-    /// How many of them are not known.
-    unknown: usize,
-}
-
-/// A block as the index keeps it (docs/FORMAT.md, "Index values"): only places that hold a row.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct BlockDisk {
-    rows: Vec<StoredRow>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StoredRow {
-    place: u16,
-    gone: bool,
-    before: Sums,
-    row: RowDisk,
-}
-
-impl Block {
-    fn cell(&self, place: usize) -> Option<&Cell> {
-        self.cells.get(place)
-    }
-
-    fn set(&mut self, place: usize, cell: Cell) {
-        self.grow(place + 1);
-        self.unknown += usize::from(cell.is_unknown());
-        self.unknown -= usize::from(self.cells[place].is_unknown());
-        self.cells[place] = cell;
-    }
-
-    fn grow(&mut self, count: usize) {
-        if self.cells.len() < count {
-            self.unknown += count - self.cells.len();
-            self.cells.resize(count, Cell::Unknown);
+impl RowDisk {
+    /// Stands in, during a rebuild, for a row that is said later in the log.
+    pub fn unknown() -> Self {
+        Self {
+            id: 0,
+            segment: 0,
+            position: 0,
+            length: 0,
+            body_bytes: 0,
+            key: None,
+            tag: None,
+            due: None,
+            idempotency: None,
+            origin: None,
+            moved_at: None,
         }
-    }
-
-    /// Whether every place up to `count` is known.
-    pub fn is_complete(&self, count: usize) -> bool {
-        self.cells.len() >= count && self.unknown == 0
-    }
-
-    /// Fills what is unknown from the index's version. What is known is newer and stays.
-    pub fn fill(&mut self, stored: &BlockDisk, count: usize) {
-        self.grow(count);
-        for stored in &stored.rows {
-            let place = usize::from(stored.place);
-            let row = || Row::from_disk(&stored.row, stored.before);
-            match self.cells.get_mut(place) {
-                Some(cell @ Cell::Unknown) => *cell = Cell::Row { row: row(), gone: stored.gone },
-                Some(cell @ Cell::UnknownGone) => *cell = Cell::Row { row: row(), gone: true },
-                _ => {}
-            }
-        }
-        for cell in &mut self.cells {
-            if cell.is_unknown() {
-                *cell = Cell::Absent;
-            }
-        }
-        self.unknown = 0;
-    }
-
-    /// As the index keeps it. Only for complete blocks.
-    pub fn to_disk(&self) -> BlockDisk {
-        let off = usize::from(planted(Defect::BlockOffByOne));
-        let rows = self.cells.iter().skip(off).enumerate().filter_map(|(place, cell)| match cell {
-            Cell::Row { row, gone } => {
-                Some(StoredRow { place: place as u16, gone: *gone, before: row.before, row: row.to_disk() })
-            }
-            _ => None,
-        });
-        BlockDisk { rows: rows.collect() }
     }
 }
 
@@ -203,12 +122,12 @@ pub struct FrozenBlock {
 }
 
 /// What stands at an offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
     /// A live message.
-    Row(&'a Row),
+    Row(Row),
     /// A message given up for every group.
-    Gone(&'a Row),
+    Gone(Row),
     /// Nothing any more.
     Absent,
     /// In this block of the index, which is not loaded.
@@ -249,34 +168,39 @@ impl Rows {
     }
 
     /// What stands at `offset`, which lies below the tail.
-    pub fn get(&self, offset: u64) -> Found<'_> {
-        let block = block_of(offset);
-        if block < self.floor_block {
+    pub fn get(&self, offset: u64) -> Found {
+        let (number, place) = (block_of(offset), place_in_block(offset));
+        if number < self.floor_block {
             return Found::Absent;
         }
-        match self.blocks.get(&block).and_then(|block| block.cell(place_in_block(offset))) {
-            Some(Cell::Row { row, gone: false }) => Found::Row(row),
-            Some(Cell::Row { row, gone: true }) => Found::Gone(row),
-            Some(Cell::Absent) => Found::Absent,
-            Some(Cell::Unknown | Cell::UnknownGone) | None if block >= self.new_from => Found::Absent,
-            Some(Cell::Unknown | Cell::UnknownGone) | None => Found::Away(block),
+        let Some(block) = self.blocks.get(&number) else { return self.unknown(number) };
+        match block.cell(place) {
+            Cell::Live => Found::Row(block.row(place)),
+            Cell::Gone => Found::Gone(block.row(place)),
+            Cell::Absent => Found::Absent,
+            Cell::Unknown | Cell::UnknownGone => self.unknown(number),
         }
+    }
+
+    /// What is not known lies in the index, if that has the block.
+    const fn unknown(&self, block: u64) -> Found {
+        if block >= self.new_from { Found::Absent } else { Found::Away(block) }
     }
 
     /// Whether the message at `offset` is known to be given up, whatever else is known of it.
     pub fn is_gone(&self, offset: u64) -> bool {
-        let cell = self.blocks.get(&block_of(offset)).and_then(|block| block.cell(place_in_block(offset)));
-        matches!(cell, Some(Cell::Row { gone: true, .. } | Cell::UnknownGone))
+        let block = self.blocks.get(&block_of(offset));
+        block.is_some_and(|block| matches!(block.cell(place_in_block(offset)), Cell::Gone | Cell::UnknownGone))
     }
 
     /// Puts the message at `offset` there; the tail moves past it.
-    pub fn put(&mut self, offset: u64, row: Row, gone: bool) {
+    pub fn put(&mut self, offset: u64, row: &Row, gone: bool) {
         let block = block_of(offset);
         if block < self.floor_block {
             return;
         }
         self.tail = self.tail.max(offset + 1);
-        Arc::make_mut(self.blocks.entry(block).or_default()).set(place_in_block(offset), Cell::Row { row, gone });
+        Arc::make_mut(self.blocks.entry(block).or_default()).put(place_in_block(offset), row, gone);
         self.dirty.insert(block);
     }
 
@@ -287,20 +211,15 @@ impl Rows {
 
     /// Marks `offset` as given up.
     pub fn mark_gone(&mut self, offset: u64) {
-        let block = block_of(offset);
-        if block < self.floor_block || offset >= self.tail {
+        let (number, place) = (block_of(offset), place_in_block(offset));
+        if number < self.floor_block || offset >= self.tail {
             return;
         }
-        let place = place_in_block(offset);
-        let cells = Arc::make_mut(self.blocks.entry(block).or_default());
-        let changed = match cells.cell(place) {
-            Some(Cell::Row { row, gone: false }) => Some(Cell::Row { row: row.clone(), gone: true }),
-            Some(Cell::Unknown) | None => Some(Cell::UnknownGone),
-            Some(Cell::Row { gone: true, .. } | Cell::UnknownGone | Cell::Absent) => None,
-        };
-        let Some(cell) = changed else { return };
-        cells.set(place, cell);
-        self.dirty.insert(block);
+        let block = self.blocks.entry(number).or_default();
+        if matches!(block.cell(place), Cell::Live | Cell::Unknown) {
+            Arc::make_mut(block).give_up(place);
+            self.dirty.insert(number);
+        }
     }
 
     /// Takes in a block that was loaded from the index.

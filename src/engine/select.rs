@@ -217,7 +217,7 @@ impl Choice<'_> {
                     }
                     Found::Away(block) => return self.away(block),
                 };
-                if self.offer(offset, row) == Next::Stop {
+                if self.offer(offset, &row) == Next::Stop {
                     return Next::Stop;
                 }
             }
@@ -231,7 +231,7 @@ impl Choice<'_> {
             let offset = self.out.progress.cursor;
             match self.topic.rows.get(offset) {
                 Found::Row(row) => {
-                    if row.due == 0 && self.offer(offset, row) == Next::Stop {
+                    if row.due == 0 && self.offer(offset, &row) == Next::Stop {
                         return;
                     }
                     self.out.progress.plain = row.after();

@@ -3,9 +3,10 @@
 //! `apply` never asks the clock, never rolls dice, never refuses. Derived counts may be off after a
 //! replay over a checkpoint that was cut short; [`State::recount`] makes them right again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::engine::block::BlockDisk;
 use crate::engine::entry::{
     AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk,
     TopicNo,
@@ -13,11 +14,11 @@ use crate::engine::entry::{
 use crate::engine::group_state::{GroupState, Pending};
 use crate::engine::places::find_row;
 use crate::engine::placing::Staged;
-use crate::engine::rows::{BlockDisk, Row};
+use crate::engine::rows::Row;
 use crate::engine::topic_state::TopicState;
 use crate::engine::{AccessTable, Limits};
 use crate::log::Epoch;
-use crate::model::{AccessId, GroupRef, Lsn, Start, TopicRef};
+use crate::model::{AccessId, GroupRef, Lsn, TopicRef};
 use crate::planted::{Defect, planted};
 
 /// Reads a block from the index; `None`: it cannot be read here, what is not in memory stays unknown.
@@ -53,6 +54,10 @@ pub struct State {
     pub deleted_groups: Vec<GroupNo>,
     pub idempotency_keys: usize,
     pub staged: Staged,
+    /// Blocks of all topics that changed since the last checkpoint began.
+    dirty_blocks: usize,
+    /// Topics with delayed messages; some may have none any more.
+    pub(super) delaying: BTreeSet<TopicNo>,
 }
 
 impl State {
@@ -77,6 +82,8 @@ impl State {
             deleted_groups: Vec::new(),
             idempotency_keys: 0,
             staged: Staged::default(),
+            dirty_blocks: 0,
+            delaying: BTreeSet::new(),
         }
     }
 
@@ -93,13 +100,12 @@ impl State {
 
     /// The group of `topic` that is meant.
     pub fn find_group(&self, topic: TopicNo, group: &GroupRef) -> Option<GroupNo> {
-        let mut groups = self.real_groups(topic);
-        groups.find(|no| {
-            self.groups.get(no).is_some_and(|found| match group {
-                GroupRef::Name(name) => found.disk.name == name.as_str(),
-                GroupRef::Id(id) => found.disk.id == id.get(),
-            })
-        })
+        match group {
+            GroupRef::Name(name) => self.topics.get(&topic)?.group_names.get(name.as_str()).copied(),
+            GroupRef::Id(id) => {
+                self.real_groups(topic).find(|no| self.groups.get(no).is_some_and(|found| found.disk.id == id.get()))
+            }
+        }
     }
 
     /// The groups of a topic, its ghost aside.
@@ -269,6 +275,7 @@ impl State {
     /// Where settled messages are kept, so are delayed ones that every group has taken, by their time.
     fn keep_taken_delayed(&mut self, no: TopicNo) {
         let Some(topic) = self.topics.get_mut(&no).filter(|topic| topic.keeps_settled()) else { return };
+        note_delayed(&mut self.delaying, topic, self.matured_to);
         for group in topic.groups.iter().filter_map(|group| self.groups.get(group)) {
             for (offset, pending) in group.pendings().filter(|(_, pending)| pending.row.due != 0 && !pending.superseded)
             {
@@ -281,6 +288,8 @@ impl State {
         let Some(topic) = self.topics.remove(&no) else { return };
         self.topic_names.remove(&(topic.disk.account, topic.disk.name));
         self.topic_ids.remove(&topic.disk.id);
+        self.dirty_blocks -= topic.rows.dirty_blocks();
+        self.delaying.remove(&no);
         self.deleted_topics.push(no);
         for group in topic.groups {
             self.groups.remove(&group);
@@ -299,6 +308,9 @@ impl State {
         }
         let Some(topic) = self.topics.get_mut(&disk.topic) else { return };
         topic.groups.push(disk.no);
+        if !disk.ghost {
+            topic.group_names.insert(disk.name.clone(), disk.no);
+        }
         topic.dirty = true;
         self.groups.insert(disk.no, fresh);
     }
@@ -306,6 +318,11 @@ impl State {
     fn apply_group_deleted(&mut self, no: GroupNo, leaves_ghost: bool) {
         let Some(group) = self.groups.get_mut(&no) else { return };
         let topic_no = group.disk.topic;
+        if let Some(topic) = self.topics.get_mut(&topic_no)
+            && topic.group_names.get(&group.disk.name) == Some(&no)
+        {
+            topic.group_names.remove(&group.disk.name);
+        }
         if leaves_ghost {
             group.disk.ghost = true;
             group.dirty = true;
@@ -327,13 +344,14 @@ impl State {
     fn apply_published(&mut self, no: TopicNo, first: u64, before: Sums, rows: &[RowDisk], lsn: Lsn) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
         topic.dirty = true;
-        let tail_before = topic.tail();
+        let (tail_before, dirty_before) = (topic.tail(), topic.rows.dirty_blocks());
         let mut sums = before;
         for (place, disk) in rows.iter().enumerate() {
             let offset = first + place as u64;
             let row = Row::from_disk(disk, sums);
             sums = row.after();
             if row.due != 0 && offset >= topic.head && topic.delayed.insert(offset, row.due, row.body_bytes) {
+                note_delayed(&mut self.delaying, topic, self.matured_to);
                 for group in &topic.groups {
                     if let Some(group) = self.groups.get_mut(group)
                         && offset >= group.first_delayed()
@@ -354,8 +372,9 @@ impl State {
             }
             topic.last_id = topic.last_id.max(disk.id);
             self.last_id = self.last_id.max(disk.id);
-            topic.rows.put(offset, row, false);
+            topic.rows.put(offset, &row, false);
         }
+        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
         if topic.tail() > tail_before {
             topic.plain = sums;
         }
@@ -369,7 +388,9 @@ impl State {
         if offset >= topic.tail() {
             topic.plain = row.after();
         }
-        topic.rows.put(offset, row, false);
+        let dirty_before = topic.rows.dirty_blocks();
+        topic.rows.put(offset, &row, false);
+        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
     }
 
     fn apply_taken(&mut self, no: GroupNo, taken: &[TakenFact], lsn: Lsn, loader: Loader<'_>) {
@@ -459,7 +480,9 @@ impl State {
             return;
         }
         topic.dirty = true;
+        let dirty_before = topic.rows.dirty_blocks();
         topic.rows.mark_gone(offset);
+        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
         let this = Sums { count: 1, bytes: u64::from(item.body_bytes) };
         if item.delayed {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
@@ -489,6 +512,7 @@ impl State {
 
     fn apply_rewritten(&mut self, no: TopicNo, rows: &[RewrittenDisk]) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
+        let dirty_before = topic.rows.dirty_blocks();
         for RewrittenDisk { offset, before, untaken, gone, row } in rows {
             let row = Row::from_disk(row, *before);
             for group in &topic.groups {
@@ -499,9 +523,11 @@ impl State {
             let gone = *gone || topic.rows.is_gone(*offset);
             if *untaken && !gone && *offset >= topic.head {
                 topic.delayed.insert(*offset, row.due, row.body_bytes);
+                note_delayed(&mut self.delaying, topic, self.matured_to);
             }
-            topic.rows.put(*offset, row, gone);
+            topic.rows.put(*offset, &row, gone);
         }
+        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
         let untaken = rows.iter().filter(|kept| kept.untaken).filter_map(|kept| Some((kept.row.due?, kept.offset)));
         self.drop_taken_of(no, &untaken.collect::<Vec<_>>());
     }
@@ -560,8 +586,13 @@ impl State {
     }
 
     /// Blocks that changed since the last checkpoint began.
-    pub fn dirty_blocks(&self) -> usize {
-        self.topics.values().map(|topic| topic.rows.dirty_blocks()).sum()
+    pub const fn dirty_blocks(&self) -> usize {
+        self.dirty_blocks
+    }
+
+    /// Makes that number right after anything but an entry changed it.
+    pub fn count_dirty_blocks(&mut self) {
+        self.dirty_blocks = self.topics.values().map(|topic| topic.rows.dirty_blocks()).sum();
     }
 
     /// During a rebuild a pending message may be told of before its record is; one whose record never
@@ -577,42 +608,6 @@ impl State {
     }
 }
 
-impl RowDisk {
-    /// Stands in, during a rebuild, for a row that is said later in the log.
-    pub fn unknown() -> Self {
-        Self {
-            id: 0,
-            segment: 0,
-            position: 0,
-            length: 0,
-            body_bytes: 0,
-            key: None,
-            tag: None,
-            due: None,
-            idempotency: None,
-            origin: None,
-            moved_at: None,
-        }
-    }
-}
-
-impl GroupState {
-    /// Delayed messages below this offset are none of the group's.
-    pub fn first_delayed(&self) -> u64 {
-        self.progress.start
-    }
-
-    /// The first offset that counts for the group. Without a position it counts as if it stood at its
-    /// start, but holds everything, because its first pull may choose another start.
-    pub fn counts_from(&self) -> u64 {
-        match self.start() {
-            Start::Tail if !self.progress.positioned => u64::MAX,
-            Start::Offset(start) if !self.progress.positioned => start.get(),
-            _ => 0,
-        }
-    }
-}
-
 fn state_topic(groups: &BTreeMap<GroupNo, GroupState>, no: GroupNo) -> TopicNo {
     groups.get(&no).map_or(0, |group| group.disk.topic)
 }
@@ -622,6 +617,13 @@ pub(super) fn load_block(topic: &mut TopicState, block: u64, loader: Loader<'_>)
         && let Some(stored) = loader(topic.disk.no, block)
     {
         topic.rows.load(block, &stored);
+    }
+}
+
+/// The topic has delayed messages: from now on it is looked ahead for it.
+pub(super) fn note_delayed(delaying: &mut BTreeSet<TopicNo>, topic: &mut TopicState, matured_to: u64) {
+    if delaying.insert(topic.disk.no) {
+        topic.delayed.look_ahead(matured_to);
     }
 }
 

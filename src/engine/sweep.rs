@@ -10,6 +10,9 @@ use crate::log::{Fatal, Room, Urgency};
 /// after this long, in ms.
 const LOOK_AGAIN_MS: u64 = 20;
 
+/// Of what one turn may sweep, each group gets this much at least.
+const SWEEP_SHARE_MIN: usize = 64;
+
 impl Writer {
     /// Does what is due by now, a bounded piece of it.
     pub(super) fn sweep_due(&mut self) -> Result<(), Fatal> {
@@ -17,20 +20,25 @@ impl Writer {
             let groups = self.state.topics[&topic].groups.clone();
             self.touch_groups(&groups);
         }
-        for group in self.due_groups() {
-            self.sweep_group(group)?;
+        let due = self.due_groups();
+        // Of many groups each gets its part of what one turn may do.
+        let share = (SWEEP_MAX / due.len().max(1)).max(SWEEP_SHARE_MIN);
+        let mut left = SWEEP_MAX;
+        for group in due {
+            left -= self.sweep_group(group, share.min(left))?;
         }
         self.trim_due()
     }
 
-    fn sweep_group(&mut self, no: GroupNo) -> Result<(), Fatal> {
+    /// Ends waits and leases of one group, `most` of them; answers how many.
+    fn sweep_group(&mut self, no: GroupNo, most: usize) -> Result<usize, Fatal> {
         if self.waiters.get(&no).is_some_and(|waiters| waiters.iter().any(|waiter| waiter.until <= self.boot)) {
             self.runnable.insert(no);
         }
         let now = self.state.now;
-        let Some(group) = self.state.groups.get_mut(&no) else { return Ok(()) };
-        let mut any = group.end_waits(now);
-        for _ in 0..SWEEP_MAX {
+        let Some(group) = self.state.groups.get_mut(&no) else { return Ok(0) };
+        let mut ended = group.end_waits(now, most);
+        while ended < most {
             let Some(offset) = self.state.groups.get(&no).and_then(|group| group.lapsed(self.boot)) else { break };
             match self.room(MOVE_BYTES, Urgency::Essential) {
                 Room::Fits => {}
@@ -42,12 +50,12 @@ impl Writer {
                 }
             }
             self.lapse(no, offset);
-            any = true;
+            ended += 1;
         }
-        if any {
+        if ended > 0 {
             self.touch_groups(&[no]);
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// A lease whose deadline has passed is a returned message: that needs no fact of its own, but what
@@ -125,7 +133,10 @@ impl Writer {
             }
             looked += 1;
             let (row, live) = match topic.rows.get(head) {
-                Found::Row(row) | Found::Gone(row) => (row, self.state.is_live(no, head, row.due != 0)),
+                Found::Row(row) | Found::Gone(row) => {
+                    let live = self.state.is_live(no, head, row.due != 0);
+                    (row, live)
+                }
                 Found::Absent => {
                     head += 1;
                     continue;

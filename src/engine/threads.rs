@@ -90,7 +90,8 @@ pub(super) fn spawn(
         threads.push(thread("segments", move || {
             loop {
                 match keeper.step(clock.boot()) {
-                    Ok(step) if step == crate::log::Step::Idle || step == crate::log::Step::NoSpace => {
+                    // What is far ahead of the writer is made a little at a time: its syncs come first.
+                    Ok(step) if step.is_last_for_now() || !keeper.is_behind() => {
                         if keeper_inbox.recv_timeout(KEEPER_PAUSE) != Err(RecvTimeoutError::Timeout) {
                             return;
                         }

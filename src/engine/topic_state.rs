@@ -1,6 +1,6 @@
 //! One topic: its settings, rows, delayed messages, keys.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::engine::delayed::Delayed;
 use crate::engine::entry::{GoneDisk, GroupNo, IdempotencyDisk, Sums, TopicDisk};
@@ -16,6 +16,8 @@ pub struct Idempotency {
     keys: HashMap<u128, (IdempotencyDisk, Lsn)>,
     /// In order of publishing, for expiry: the id holds the time.
     order: VecDeque<u128>,
+    /// The keys of each chunk of 512 offsets; none is empty.
+    by_chunk: HashMap<u64, Vec<u128>>,
     /// Chunks of 512 offsets that changed since the last checkpoint.
     pub dirty_chunks: BTreeSet<u64>,
 }
@@ -27,14 +29,28 @@ impl Idempotency {
 
     pub fn put(&mut self, known: IdempotencyDisk, said_at: Lsn) {
         self.dirty_chunks.insert(known.offset / BLOCK_ROWS);
-        if let Some((old, _)) = self.keys.insert(known.key, (known, said_at)) {
-            self.dirty_chunks.insert(old.offset / BLOCK_ROWS);
-            if old.id == known.id {
-                return;
-            }
+        let old = self.keys.insert(known.key, (known, said_at)).map(|(old, _)| old);
+        if let Some(old) = old {
+            self.leave_chunk(&old);
+        }
+        self.by_chunk.entry(known.offset / BLOCK_ROWS).or_default().push(known.key);
+        if old.is_some_and(|old| old.id == known.id) {
+            return;
+        }
+        if old.is_some() {
             self.order.retain(|key| *key != known.key);
         }
         self.order.push_back(known.key);
+    }
+
+    fn leave_chunk(&mut self, known: &IdempotencyDisk) {
+        let chunk = known.offset / BLOCK_ROWS;
+        self.dirty_chunks.insert(chunk);
+        let Some(keys) = self.by_chunk.get_mut(&chunk) else { return };
+        keys.retain(|key| *key != known.key);
+        if keys.is_empty() {
+            self.by_chunk.remove(&chunk);
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -45,10 +61,10 @@ impl Idempotency {
     pub fn expire(&mut self, oldest: u64, most: usize) {
         for _ in 0..most {
             let Some(key) = self.order.front().copied() else { return };
-            match self.keys.get(&key) {
-                Some((known, _)) if (known.id >> 80) as u64 > oldest => return,
-                Some((known, _)) => {
-                    self.dirty_chunks.insert(known.offset / BLOCK_ROWS);
+            match self.keys.get(&key).map(|(known, _)| *known) {
+                Some(known) if (known.id >> 80) as u64 > oldest => return,
+                Some(known) => {
+                    self.leave_chunk(&known);
                     self.keys.remove(&key);
                 }
                 None => {}
@@ -68,20 +84,12 @@ impl Idempotency {
     }
 
     /// Those of one chunk, as the index keeps them.
-    pub fn chunks(&self, wanted: &BTreeSet<u64>) -> BTreeMap<u64, Vec<IdempotencyDisk>> {
-        let mut chunks: BTreeMap<u64, Vec<IdempotencyDisk>> = wanted.iter().map(|chunk| (*chunk, Vec::new())).collect();
-        if wanted.is_empty() {
-            return chunks;
-        }
-        for (known, _) in self.keys.values() {
-            if let Some(list) = chunks.get_mut(&(known.offset / BLOCK_ROWS)) {
-                list.push(*known);
-            }
-        }
-        for list in chunks.values_mut() {
-            list.sort_unstable_by_key(|known| known.id);
-        }
-        chunks
+    pub fn chunk(&self, chunk: u64) -> Vec<IdempotencyDisk> {
+        let keys = self.by_chunk.get(&chunk).into_iter().flatten();
+        let mut list: Vec<IdempotencyDisk> =
+            keys.filter_map(|key| self.keys.get(key)).map(|(known, _)| *known).collect();
+        list.sort_unstable_by_key(|known| known.id);
+        list
     }
 }
 
@@ -113,6 +121,8 @@ pub struct TopicState {
     pub last_id: u128,
     /// Its groups; a ghost is among them.
     pub groups: Vec<GroupNo>,
+    /// The same by their names, without the ghost.
+    pub group_names: HashMap<String, GroupNo>,
     pub published: u64,
     pub published_bytes: u64,
     pub dirty: bool,
@@ -138,6 +148,7 @@ impl TopicState {
             foreign: false,
             last_id: 0,
             groups: Vec::new(),
+            group_names: HashMap::new(),
             published: 0,
             published_bytes: 0,
             dirty: true,
@@ -165,5 +176,25 @@ impl TopicState {
 
     pub fn keeps_settled(&self) -> bool {
         self.settings.retention.settled == Settled::Keep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_holds_the_idempotency_keys_of_its_offsets_whatever_was_said_again_or_forgotten() {
+        let known = |key: u128, time: u128, offset| IdempotencyDisk { key, fingerprint: 1, id: time << 80, offset };
+        let mut keys = Idempotency::default();
+        for (key, time, offset) in [(1, 10, 3), (2, 11, 4), (3, 12, 600), (1, 13, 601), (2, 11, 4)] {
+            keys.put(known(key, time, offset), Lsn::NONE);
+        }
+        assert_eq!(keys.chunk(0), [known(2, 11, 4)]);
+        assert_eq!(keys.chunk(1), [known(3, 12, 600), known(1, 13, 601)]);
+        assert_eq!(std::mem::take(&mut keys.dirty_chunks), BTreeSet::from([0, 1]));
+        keys.expire(11, 9);
+        assert_eq!((keys.chunk(0), keys.len()), (Vec::new(), 2));
+        assert_eq!(keys.dirty_chunks, BTreeSet::from([0]));
     }
 }

@@ -117,6 +117,7 @@ impl Writer {
                 for topic in self.state.topics.values_mut() {
                     topic.rows.unfreeze();
                 }
+                self.state.count_dirty_blocks();
                 self.lose_index(&error);
             }
         }
@@ -145,6 +146,7 @@ impl Writer {
                         topic.rows.set_floor(floor);
                     }
                 }
+                self.state.count_dirty_blocks();
                 self.rebuilding = false;
                 self.rebuilds_failed = 0;
                 self.generation = generation;
@@ -248,16 +250,25 @@ impl Writer {
 
     // ---- timers ----
 
+    /// Whether any group has a message leased. Who leases one is touched, so that its timer is set.
+    pub(super) fn leases_exist(&self) -> bool {
+        self.leasing.iter().any(|no| self.state.groups.get(no).is_some_and(|group| group.leased_len() > 0))
+    }
+
     /// Looks anew when each touched group needs a sweep.
     pub(super) fn settle_timers(&mut self) {
         for no in std::mem::take(&mut self.touched) {
             if let Some(old) = self.timer_of.remove(&no) {
                 self.timers.remove(&(old, no));
             }
+            self.leasing.remove(&no);
             let Some(group) = self.state.groups.get(&no) else {
                 self.waiters.remove(&no);
                 continue;
             };
+            if group.leased_len() > 0 {
+                self.leasing.insert(no);
+            }
             let waits = self.waiters.get(&no).and_then(|waiters| waiters.iter().map(|waiter| waiter.until).min());
             let until = group.next_until().map(|until| self.boot_at(until));
             let earliest = if self.held_up.remove(&no) { self.boot + HELD_UP_MS } else { 0 };
@@ -279,7 +290,8 @@ impl Writer {
 
     /// When the next delayed message is due or a topic must be trimmed (boot time).
     pub(super) fn next_topic_event(&self) -> Option<u64> {
-        let due = self.state.topics.values().filter_map(|topic| topic.delayed.next_due(self.state.matured_to));
+        let topics = self.state.delaying.iter().filter_map(|no| self.state.topics.get(no));
+        let due = topics.filter_map(|topic| topic.delayed.next_due(self.state.matured_to));
         let due = due.map(|due| self.boot_at(due));
         due.chain(self.next_trim().map(|at| self.boot_at(at))).min()
     }

@@ -4,12 +4,12 @@
 //! empty. So: our own fsync of its files, one mark in every tree, and every call caught.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::disk::sync_tree;
+use crate::disk::TreeSync;
 use crate::index::{
     Change, Changes, Index, IndexError, IndexReader, Mark, Tree, Visit, frame, mark_bytes, read_mark, unframe,
 };
@@ -26,11 +26,13 @@ const MARK_KEY: &[u8] = b"\0";
 /// Key, in the tree of marks, that is set while a checkpoint is being written.
 const WRITING_KEY: &[u8] = b"writing";
 const META: &str = "meta";
+/// Below sled's directory: values too large for its log, each written once.
+const BLOBS: &str = "blobs";
 
 /// The trees of an open sled database.
 pub struct SledIndex {
     shared: Arc<Shared>,
-    path: PathBuf,
+    files: TreeSync,
 }
 
 struct Shared {
@@ -73,8 +75,10 @@ impl SledIndex {
         let trees =
             Tree::ALL.iter().map(|tree| db.open_tree(tree.name())).collect::<Result<Vec<_>, _>>().map_err(store)?;
         let meta = db.open_tree(META).map_err(store)?;
-        let index =
-            Self { shared: Arc::new(Shared { db, trees, meta, generation: AtomicU64::new(0) }), path: path.to_owned() };
+        let index = Self {
+            shared: Arc::new(Shared { db, trees, meta, generation: AtomicU64::new(0) }),
+            files: TreeSync::new(path, BLOBS),
+        };
         let generation = index.mark_here()?.map_or(0, |mark| mark.generation);
         index.shared.generation.store(generation, Ordering::SeqCst);
         Ok(index)
@@ -107,16 +111,16 @@ impl SledIndex {
         Ok(Some(Mark { generation, applied, cut_short }))
     }
 
-    fn sync(&self) -> Result<(), IndexError> {
+    fn sync(&mut self) -> Result<(), IndexError> {
         if planted(Defect::CheckpointNotSynced) {
             return Ok(());
         }
         self.shared.db.flush().map_err(store)?;
-        sync_tree(&self.path).map_err(store)
+        self.files.sync().map(drop).map_err(store)
     }
 
-    fn commit_here(&self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError> {
-        let shared = &self.shared;
+    fn commit_here(&mut self, mark: Mark, changes: Changes<'_>) -> Result<(), IndexError> {
+        let shared = self.shared.clone();
         shared.meta.insert(WRITING_KEY, &mark.generation.to_le_bytes()).map_err(store)?;
         shared.db.flush().map_err(store)?;
         let mut batches: Vec<(sled::Batch, usize)> = Tree::ALL.iter().map(|_| (sled::Batch::default(), 0)).collect();

@@ -149,6 +149,12 @@ impl Shared {
         table.last_key_value().map_or(Lsn::NONE, |(number, _)| Lsn::new(*number))
     }
 
+    /// Bytes that are used of the newest segment.
+    pub(crate) fn used_of_newest(&self) -> u64 {
+        let table = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        table.last_key_value().map_or(0, |(_, segment)| segment.used.load(Ordering::Acquire))
+    }
+
     /// First lsn of the segment before the place `first`; `NONE` if there is none.
     pub(crate) fn segment_before(&self, first: Lsn) -> Lsn {
         let table = self.segments.read().unwrap_or_else(PoisonError::into_inner);

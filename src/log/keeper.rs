@@ -20,8 +20,10 @@ use crate::model::{Lsn, Millis};
 const RECYCLED_EXTRA_MAX: usize = 4;
 /// Of the reserve, spares that on a full disk only a start takes: without one it could not even accept acks.
 const START_SPARES: usize = 1;
-/// Bytes zeroed in one step.
-const FILL_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes zeroed in one step while the writer may have to wait for the spare.
+const FILL_BYTES_HURRIED: u64 = 4 * 1024 * 1024;
+/// Bytes zeroed in one step while there is time: a commit's sync queues behind no more than these.
+const FILL_BYTES_CALM: u64 = 256 * 1024;
 
 /// A file that is being filled with zeros.
 pub(crate) struct Filling {
@@ -60,6 +62,12 @@ pub(crate) struct Pool {
     dropped: BTreeMap<u64, Dropped>,
     /// Taken out while a step works on it.
     filling: Option<Filling>,
+    /// Bytes of it that are zeroed.
+    filled_bytes: u64,
+    /// Spares that were left when the active segment was begun.
+    left: usize,
+    /// Somebody asked for a spare in vain, and none was made since.
+    asked: bool,
     pub(crate) no_space: bool,
     /// Makes the names of temporary files unique; starts at random.
     unique: u64,
@@ -72,19 +80,31 @@ impl Pool {
     }
 
     pub(crate) fn take(&mut self, urgency: Urgency, reserve: usize) -> Option<u64> {
-        if self.available(urgency, reserve) { self.spares.pop() } else { None }
+        if !self.available(urgency, reserve) {
+            return None;
+        }
+        self.take_last()
     }
 
-    pub(crate) fn available(&self, urgency: Urgency, reserve: usize) -> bool {
-        match urgency {
+    pub(crate) fn available(&mut self, urgency: Urgency, reserve: usize) -> bool {
+        let available = match urgency {
             Urgency::Ordinary => self.spares.len() > reserve,
             Urgency::Essential => self.spares.len() > if self.no_space { START_SPARES.min(reserve) } else { 0 },
-        }
+        };
+        self.asked |= !available;
+        available
+    }
+
+    fn add(&mut self, number: u64) {
+        self.spares.push(number);
+        (self.no_space, self.asked) = (false, false);
     }
 
     /// For a start on a full disk: also the one that everybody else leaves.
     pub(crate) fn take_last(&mut self) -> Option<u64> {
-        self.spares.pop()
+        let taken = self.spares.pop();
+        self.left = self.spares.len();
+        taken
     }
 
     pub(crate) fn drop_segment(&mut self, first: Lsn, file_bytes: u64, during: Dropping) {
@@ -126,6 +146,13 @@ pub enum Step {
     NoSpace,
 }
 
+impl Step {
+    /// Whether the next step would find nothing to do, or no space for it.
+    pub const fn is_last_for_now(self) -> bool {
+        matches!(self, Self::Idle | Self::NoSpace)
+    }
+}
+
 /// Makes and recycles segments. Any thread may turn it, one step at a time.
 #[derive(Clone)]
 pub struct Keeper(pub(crate) Arc<Shared>);
@@ -161,6 +188,20 @@ impl Keeper {
             Err(error) if !is_no_space(&error) => Err(shared.fatal("tell the newest segment in", &shared.dir, error)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the writer waits for a spare, or may have to: of what it needs next, less is made than half as much
+    /// again as is written of the active segment. While it is not so, steps may be far between.
+    pub fn is_behind(&self) -> bool {
+        let shared = &*self.0;
+        let segment_bytes = shared.options.segment_bytes;
+        // A server that has hardly begun to write may never need it soon.
+        let used_bytes = shared.used_of_newest().saturating_sub(segment_bytes / 16);
+        let pool = locked(&shared.pool);
+        let wanted = (shared.options.reserve + 1).saturating_sub(pool.left) as u64;
+        let made = pool.spares.len().saturating_sub(pool.left) as u64;
+        let made_bytes = made * segment_bytes + pool.filled_bytes;
+        pool.asked || (made < wanted && made_bytes.saturating_mul(2) < wanted * used_bytes.saturating_mul(3))
     }
 
     /// How the log stands for space.
@@ -230,7 +271,7 @@ impl Keeper {
         let mut pool = locked(&shared.pool);
         pool.no_space = false;
         if let Some(number) = spare {
-            pool.spares.push(number);
+            pool.add(number);
             return Ok(Step::Recycled);
         }
         Ok(Step::Unlinked)
@@ -253,7 +294,8 @@ impl Keeper {
                 Err((path, error)) => return Err(shared.fatal("create", &path, error)),
             },
         };
-        let bytes = FILL_BYTES.min(shared.options.segment_bytes - filling.done);
+        let most = if self.is_behind() { FILL_BYTES_HURRIED } else { FILL_BYTES_CALM };
+        let bytes = most.min(shared.options.segment_bytes - filling.done);
         let path = filling.path.clone();
         let filled = filling.file.write_zeros(filling.done, bytes).and_then(|()| filling.file.sync_data());
         if let Err(error) = filled {
@@ -267,14 +309,15 @@ impl Keeper {
         filling.done += bytes;
         let finished = filling.done >= shared.options.segment_bytes;
         if !finished {
-            locked(&shared.pool).filling = Some(filling);
+            let mut pool = locked(&shared.pool);
+            (pool.filled_bytes, pool.filling) = (filling.done, Some(filling));
             return Ok(Step::Filled);
         }
         let number = self.number();
         self.publish(&path, number).map_err(|source| shared.fatal("name the spare", &path, source))?;
         let mut pool = locked(&shared.pool);
-        pool.no_space = false;
-        pool.spares.push(number);
+        pool.filled_bytes = 0;
+        pool.add(number);
         Ok(Step::Made)
     }
 
@@ -292,7 +335,8 @@ impl Keeper {
     }
 
     fn no_space(&self) -> Step {
-        locked(&self.0.pool).no_space = true;
+        let mut pool = locked(&self.0.pool);
+        (pool.no_space, pool.filled_bytes) = (true, 0);
         Step::NoSpace
     }
 }
