@@ -21,7 +21,6 @@ mod request;
 #[path = "fuzz/stored.rs"]
 mod stored;
 #[path = "support/http.rs"]
-#[allow(dead_code, reason = "only what the client of JCQ is made of")]
 mod support;
 
 use std::time::Duration;

@@ -17,7 +17,7 @@ use tower_service::Service;
 use windlass::access::{Grant, SealingKey, make_access_key};
 use windlass::clock::{Clock as _, ManualClock};
 use windlass::config::Config;
-use windlass::engine::{Engine as _, Limits};
+use windlass::engine::Limits;
 use windlass::http::{Exposure, Front, router};
 use windlass::model::{AccountName, Permissions, TopicPattern};
 
