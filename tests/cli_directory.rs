@@ -6,8 +6,10 @@
 mod cli_rig;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
+use windlass::index::{Change, Index as _, Mark, SledIndex, Tree};
 
 use cli_rig::{Server, run, scratch, text};
 
@@ -109,8 +111,144 @@ fn check_finds_a_good_directory_whole_and_changes_nothing() {
     let before = files(&data);
     let report = run(&["check", text(&data), "-o", "json"]).json(0);
     assert_eq!((&report["whole"], &report["records"], &report["torn"]), (&true.into(), &5.into(), &Value::Null));
-    assert!(run(&["check", text(&data)]).ended(0).ends_with("the log is whole\n"));
+    let (index, last) = (&report["index"], &report["last_lsn"]);
+    assert_eq!(
+        (&index["state"], &index["lsn"], &index["live_messages"]),
+        (&"agrees".into(), last, &5.into()),
+        "{index}"
+    );
+    let scratch = data.with_file_name("scratch");
+    std::fs::create_dir(&scratch).expect("a directory");
+    let said = run(&["check", text(&data), "--scratch", text(&scratch)]);
+    assert!(said.ended(0).ends_with("the log is whole\nthe index says the same as the log\n"), "{said:?}");
+    assert!(files(&scratch).is_empty(), "what was copied is removed");
     assert!(files(&data) == before, "the check changed the directory");
+}
+
+/// Changes an index by hand: `edit` is shown every value of a tree, and says what becomes of it. Gives back what undoes
+/// it.
+fn edit_index(data: &Path, tree: Tree, edit: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<Change> {
+    let mut index = SledIndex::open(&data.join("index")).expect("an index");
+    let mark = index.mark().expect("a mark").expect("a checkpoint");
+    let (mut changes, mut undo) = (Vec::new(), Vec::new());
+    let mut look = |key: &[u8], value: &[u8]| {
+        let key = key.to_vec();
+        let old = Change::Put { tree, key: key.clone(), value: value.to_vec() };
+        match edit(value) {
+            Some(new) if new == value => return true,
+            Some(new) => changes.push(Change::Put { tree, key, value: new }),
+            None => changes.push(Change::Delete { tree, key }),
+        }
+        undo.push(old);
+        true
+    };
+    index.scan(tree, b"", &mut look).expect("all of it");
+    index.commit(mark, &mut changes.into_iter().map(Ok)).expect("a checkpoint");
+    undo
+}
+
+fn undo_in_index(data: &Path, undo: Vec<Change>) {
+    let mut index = SledIndex::open(&data.join("index")).expect("an index");
+    let mark = index.mark().expect("a mark").expect("a checkpoint");
+    index.commit(mark, &mut undo.into_iter().map(Ok)).expect("a checkpoint");
+}
+
+/// A value with one byte changed.
+fn with_byte(value: &[u8], at: usize) -> Option<Vec<u8>> {
+    let mut value = value.to_vec();
+    value[at] ^= 1;
+    Some(value)
+}
+
+/// The places of bytes are those of docs/FORMAT.md, "Index values".
+#[test]
+fn check_tells_what_the_index_says_else_than_the_log() {
+    let (_scratch, data) = scratch();
+    filled(&data).stop();
+    // A block is a list of rows: its length, then of each row place, gone, sums before, id, segment, position.
+    const ID: usize = 8 + 2 + 1 + 16;
+    const POSITION: usize = ID + 16 + 8;
+    /// The tree, what is done to its value, the offset that is told, and what is said of it.
+    type Case<'a> = (Tree, &'a dyn Fn(&[u8]) -> Option<Vec<u8>>, Option<u64>, &'a str);
+    let cases: [Case<'_>; 5] = [
+        (Tree::Cursors, &|value| with_byte(value, 0), None, "its cursor (2 in the index, 3 in the log)"),
+        (Tree::Messages, &|value| with_byte(value, ID), Some(0), "the id of this message: "),
+        (Tree::Messages, &|value| with_byte(value, POSITION), Some(0), "the place of this message: "),
+        (Tree::Messages, &|value| with_byte(value, 8 + 2), Some(0), "the index does not have this message"),
+        (Tree::Leases, &|_| None, Some(2), "it is pending in the log, not in the index"),
+    ];
+    for (tree, edit, offset, what) in cases {
+        let undo = edit_index(&data, tree, edit);
+        let report = run(&["check", text(&data), "-o", "json"]).json(5);
+        assert_eq!((&report["whole"], &report["index"]["state"]), (&true.into(), &"differs".into()), "{report}");
+        let found = report["index"]["first_differences"].as_array().expect("a list");
+        let one = found.iter().find(|one| one["what"].as_str().is_some_and(|said| said.starts_with(what)));
+        let one = one.unwrap_or_else(|| panic!("{what}: {report}"));
+        assert_eq!((&one["topic"], one["offset"].as_u64()), (&"t".into(), offset), "{report}");
+        let told = run(&["check", text(&data)]);
+        assert!(told.ended(5).contains(what) && told.out.contains("windlass reindex"), "{told:?}");
+        undo_in_index(&data, undo);
+        run(&["check", text(&data)]).ended(0);
+    }
+}
+
+#[test]
+fn check_warns_of_an_index_that_a_start_would_not_use() {
+    let (_scratch, data) = scratch();
+    filled(&data).stop();
+    let state = || {
+        let report = run(&["check", text(&data), "-o", "json"]).json(0);
+        assert!(report["whole"] == true, "{report}");
+        (report["index"]["state"].clone(), report["index"]["why"].clone())
+    };
+    let copy = data.with_file_name("copy");
+    assert!(Command::new("cp").arg("-r").arg(&data).arg(&copy).status().expect("cp runs").success());
+    let of_copy = run(&["check", text(&copy)]);
+    assert!(
+        of_copy.ended(0).contains("warning: the next start sets the index aside") && of_copy.out.contains("a copy")
+    );
+    // Its marks say a generation of which nothing else is there.
+    let mut index = SledIndex::open(&data.join("index")).expect("an index");
+    let mark = index.mark().expect("a mark").expect("a checkpoint");
+    index.commit(Mark { generation: mark.generation + 1, ..mark }, &mut std::iter::empty()).expect("a checkpoint");
+    drop(index);
+    let before = files(&data);
+    let (found, why) = state();
+    assert!(found == "set_aside" && why.as_str().is_some_and(|why| why.contains("the record of the server")), "{why}");
+    assert!(files(&data) == before, "the check changed the directory");
+    // Cut short: sled calls it damaged, or opens it empty.
+    let db = data.join("index/db");
+    let bytes = std::fs::read(&db).expect("sled's file");
+    std::fs::write(&db, &bytes[..bytes.len() / 3]).expect("the file is written");
+    let (found, why) = state();
+    assert!(found == "set_aside" || found == "empty", "{found} {why}");
+    std::fs::remove_dir_all(data.join("index")).expect("the index goes");
+    assert_eq!(state().0, "empty");
+}
+
+/// Without the index the end of this log is torn and may be cut. The index knows what was there: then it is damage, for
+/// the check as for the start.
+#[test]
+fn check_and_start_agree_that_a_torn_tail_which_the_index_covers_is_damage() {
+    let (_scratch, data) = scratch();
+    filled(&data).stop();
+    let lines = printed(&["dump", text(&data), "--log"], 0);
+    let last = lines.iter().rposition(|line| line["kind"] == "entry").expect("an entry");
+    let frame = lines[..last].iter().rfind(|line| line["kind"] == "frame").expect("its frame");
+    let file = frame["file"].as_str().expect("a name");
+    let path = data.join("log").join(file);
+    let mut bytes = std::fs::read(&path).expect("a segment");
+    let from = frame["at_byte"].as_u64().expect("a byte") as usize + 100;
+    bytes[from..].fill(0);
+    std::fs::write(&path, bytes).expect("the segment is written");
+    std::fs::remove_file(data.join("CLEAN")).expect("the mark goes");
+    let report = run(&["check", text(&data), "-o", "json"]).json(5);
+    assert_eq!((&report["damage"]["file"], &report["torn"]), (&file.into(), &Value::Null), "{report}");
+    let start = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", text(&data)]);
+    assert!(start.ended(1).is_empty() && start.said.contains(file), "{start:?}");
+    std::fs::remove_dir_all(data.join("index")).expect("the index goes");
+    let report = run(&["check", text(&data), "-o", "json"]).json(0);
+    assert_eq!((&report["damage"], &report["torn"]["file"]), (&Value::Null, &file.into()), "{report}");
 }
 
 #[test]
@@ -176,7 +314,7 @@ fn dump_prints_what_is_there_and_changes_nothing() {
     }
     assert!(!run(&["dump", text(&data), "--log"]).ended(0).contains("first body"));
     let copy = data.with_file_name("copy");
-    let copied = std::process::Command::new("cp").arg("-r").arg(&data).arg(&copy).status();
+    let copied = Command::new("cp").arg("-r").arg(&data).arg(&copy).status();
     assert!(copied.expect("cp runs").success());
     assert_eq!(printed(&["dump", text(&copy)], 0), lines, "a copy shows the same");
     assert!(files(&data) == before, "the dump changed the directory");

@@ -11,6 +11,8 @@ mod counts;
 mod drive;
 #[allow(dead_code, unused_imports, reason = "no restarts here, and one kind of engine")]
 mod fixture;
+#[path = "support/jcq.rs"]
+mod jcq_client;
 mod log_rig;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
@@ -18,11 +20,14 @@ mod mutate;
 mod request;
 #[path = "fuzz/stored.rs"]
 mod stored;
+#[path = "support/http.rs"]
+mod support;
 
 use std::time::Duration;
 
 use drive::{Verdict, corpus, drive};
 use fixture::{Fixture, LocalFixture};
+use request::Signing;
 use windlass::config::{Flags, load};
 use windlass::engine::{CreateGroup, CreateTopic, HandleKind, Position, Publish, Pull, Wait};
 use windlass::engine::{Lateness, LeaseRef, Limits, Settle, SettleAction, SettleOutcome};
@@ -31,7 +36,7 @@ use windlass::model::{
 };
 
 fn dialect(name: &str) {
-    let mut target = request::Target::new();
+    let mut target = request::Target::new(Signing::AsTheyAre);
     drive(name, &corpus(name), (1_500, 20_000), |input| target.case(input));
 }
 
@@ -53,6 +58,19 @@ fn sequin_answers_any_request() {
 #[test]
 fn jcq_answers_any_request() {
     dialect("jcq");
+}
+
+/// On a server with an access key, what is not signed is turned away at once.
+#[test]
+fn jcq_answers_any_request_that_is_signed() {
+    let mut target = request::Target::new(Signing::Signed);
+    let mut sent = 0_u64;
+    drive("jcq-signed", &corpus("jcq"), (1_500, 20_000), |input| {
+        let verdict = target.case(input);
+        sent += u64::from(verdict != Verdict::Unsent);
+        verdict
+    });
+    assert!(sent > 500, "{sent} of them were signed and sent");
 }
 
 #[test]

@@ -166,6 +166,7 @@ fn bodies_that_are_none_are_refused_and_change_nothing() {
     for target in posts.filter(|target| !takes_no_body.iter().any(|end| target.path.ends_with(end))) {
         for body in [
             "{",
+            " \n",
             "[]",
             "5",
             "{\"topicName\":5,\"consumerGroupId\":5,\"dlqEnable\":5,\"messageIds\":5,\"time\":5,\"businessId\":5,\"permission\":5}",

@@ -134,6 +134,16 @@ fn a_batch_is_published_whole_or_not_at_all() {
 }
 
 #[test]
+fn nothing_at_all_asks_for_what_is_the_default_and_white_space_is_no_json() {
+    let rig = rig();
+    publish(&rig, "x");
+    let pull = topics("/t/groups/g/pull");
+    rig.ask("POST", &pull).body(" \n").send().expect_problem(400, "not_json");
+    let pulled = rig.ask("POST", &pull).send().expect(200);
+    assert_eq!(pulled["messages"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn a_repeated_publish_is_answered_and_not_done_again() {
     let rig = rig();
     let ask = |body: &str| rig.ask("POST", &topics("/t/messages")).header("idempotency-key", "once").body(body).send();

@@ -192,7 +192,7 @@ fn what_is_not_there_or_wrong_is_told_in_the_envelope() {
         }
         refused(&ask(&rig, target).token(&own).header("content-encoding", "gzip").send(), 415, &told);
         let reads = matches!(target.method.as_str(), "POST" | "PUT" | "PATCH") || target.path.ends_with("/next");
-        for body in ["{", "[1]", "\"x\"", "{} x"] {
+        for body in ["{", " \n", "[1]", "\"x\"", "{} x"] {
             if reads {
                 refused(&with(&target.method, &target.path).body(body).send(), 400, &format!("{told} {body}"));
             }

@@ -4,8 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod counts;
+#[path = "power_cuts/fuse_disk.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod fuse_disk;
 #[path = "damage/on_files.rs"]
 mod on_files;
+#[path = "migrations/power_cuts.rs"]
+mod power_cuts;
 mod process;
 mod scene;
 #[path = "migrations/stored.rs"]

@@ -11,17 +11,22 @@
 #[path = "counts/mod.rs"]
 mod counts;
 #[path = "power_cuts/fuse_disk.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
 mod fuse_disk;
 #[path = "power_cuts/loop_disk.rs"]
 mod loop_disk;
+#[path = "process/mod.rs"]
+mod process;
 #[path = "torture_rig/mod.rs"]
 mod torture_rig;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use counts::rounds;
 use fuse_disk::FuseDisk;
 use loop_disk::LoopDisk;
+use process::{Process, serve_command, windlass};
+use serde_json::{Value, json};
 use torture_rig::{binary, passes, seed};
 use windlass::torture::Plan;
 
@@ -62,6 +67,61 @@ fn what_was_answered_survives_power_cuts_that_keep_any_subset_of_what_was_not_sy
     let (sectors, entries) = disk.forgotten();
     eprintln!("forgotten in all: {sectors} sectors, {entries} changes of directories");
     assert!(sectors > 0, "a disk that forgets nothing shows nothing");
+}
+
+/// The binary of this test's build, with the defect that `tests/bite` has planted in this process.
+fn planted_too(mut command: std::process::Command) -> std::process::Command {
+    if let Some(defect) = std::env::var_os("WINDLASS_PLANTED") {
+        command.env("WINDLASS_PLANTED", defect);
+    }
+    command
+}
+
+/// A clean stop has called its checkpoint durable: after the cut the index is the one that it wrote, whole, and no start
+/// has to build it again.
+#[test]
+fn an_index_that_was_called_durable_is_there_after_a_power_cut() {
+    let Some(mut disk) = or_skipped("FUSE", FuseDisk::make(seed())) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let data = disk.mounted().join("data");
+    let v1 = |rest: &str| format!("/api/windlass/v1/topics{rest}");
+    let cuts = rounds("WINDLASS_INDEX_CUTS", 4, 20);
+    for cut in 0..cuts {
+        let mut command = planted_too(serve_command(&data));
+        command.env("WINDLASS_LOGGING_LEVEL", "warn");
+        let mut server = Process::start_command(command, &scratch.path().join(cut.to_string()));
+        let mut client = server.client();
+        if cut == 0 {
+            client.post(&v1(""), &json!({"name": "t"})).unwrap().expect(201);
+            client.post(&v1("/t/groups"), &json!({"name": "g"})).unwrap().expect(201);
+        }
+        assert!(!server.said().contains("set aside"), "cut {cut}: {}", server.said());
+        let messages = vec![json!({"body": "x".repeat(200)}); 300];
+        client.post(&v1("/t/messages/batch"), &json!({"messages": messages})).unwrap().expect(201);
+        let request = json!({"batch_max": 100, "auto_ack": true});
+        client.post(&v1("/t/groups/g/pull"), &request).unwrap().expect(200);
+        server.signal("TERM");
+        assert!(server.wait().success(), "{}", server.said());
+        disk.cut().unwrap();
+        let report = checked(&data, scratch.path());
+        assert_eq!(
+            (&report["whole"], &report["index"]["state"]),
+            (&json!(true), &json!("agrees")),
+            "cut {cut}: {report}"
+        );
+        assert_eq!(report["index"]["lsn"], report["last_lsn"], "cut {cut}: {report}");
+        assert_eq!(report["index"]["live_messages"], json!(200 * (cut + 1)), "cut {cut}: {report}");
+    }
+    let (sectors, entries) = disk.forgotten();
+    eprintln!("{cuts} cuts after a clean stop: {sectors} sectors and {entries} changes of directories forgotten");
+}
+
+/// What `windlass check` finds, whatever it is.
+fn checked(data: &Path, scratch: &Path) -> Value {
+    let mut check = windlass();
+    check.arg("check").arg(data).args(["-o", "json", "--scratch"]).arg(scratch);
+    let said = check.output().unwrap();
+    serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
 }
 
 /// The methods bite: a server that answers before it syncs stands every kill, and no power cut.

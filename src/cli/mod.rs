@@ -9,6 +9,7 @@ mod dump;
 mod exit;
 mod group;
 mod history;
+mod index_copy;
 mod pair;
 mod peek;
 mod progress;

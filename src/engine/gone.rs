@@ -85,6 +85,12 @@ impl Gone {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Limits;
+    use crate::engine::entry::{Entry, GoneDisk, GroupDisk, Progress, RowDisk, TopicDisk};
+    use crate::engine::state::State;
+    use crate::model::{
+        AccountName, GroupId, GroupName, GroupSettings, Lsn, Millis, TopicId, TopicName, TopicSettings,
+    };
 
     fn at(count: u64) -> Sums {
         Sums { count, bytes: count * 10 }
@@ -99,6 +105,35 @@ mod tests {
         assert_eq!(gone.runs.len(), 2);
         assert!(!gone.add(at(4), at(7)) && gone.add(at(0), at(5)));
         assert_eq!((gone.runs.len(), gone.total), (1, at(7)));
+    }
+
+    /// A group has passed two of four messages that were given up one by one; its cursor stands behind them, and the
+    /// sums that it knows before them. Then the topic is trimmed up to there.
+    #[test]
+    fn a_trim_that_ends_among_messages_that_are_gone_counts_none_of_them_again() {
+        let mut state = State::new(Limits::default());
+        let mut apply = |entry: Entry| state.apply(&entry, Lsn::new(1), &mut |_, _| None);
+        let (account, name) = (AccountName::standard(), TopicName::parse("t").expect("a name"));
+        let settings = TopicSettings::default();
+        apply(Entry::TopicPut(TopicDisk::new(1, &account, TopicId::new(1), &name, Millis::ZERO, &settings)));
+        let (name, settings) = (GroupName::parse("g").expect("a name"), GroupSettings::default());
+        apply(Entry::GroupPut(GroupDisk::new(1, 1, GroupId::new(1), &name, Millis::ZERO, &settings)));
+        let rows = (0..4).map(|id| RowDisk { id: id + 1, body_bytes: 10, ..RowDisk::unknown() }).collect();
+        apply(Entry::Published { topic: 1, first_offset: 0, before: at(0), rows });
+        let lost = [1, 2].map(|offset| GoneDisk { offset, before: at(offset), body_bytes: 10, delayed: false });
+        apply(Entry::Gone { topic: 1, items: lost.to_vec(), leased_too: false });
+        let progress = Progress { cursor: 3, plain: at(1), positioned: true, ..Progress::default() };
+        apply(Entry::Progressed { group: 1, progress });
+        let ahead = |state: &State| {
+            let group = &state.groups[&1];
+            state.topics[&1].plain.since(group.progress.plain).since(group.gone_ahead)
+        };
+        assert_eq!(ahead(&state), at(1), "the last one");
+        state.apply(&Entry::Trimmed { topic: 1, head: 3, plain: at(3) }, Lsn::new(2), &mut |_, _| None);
+        assert_eq!(ahead(&state), at(1), "the trim took what nobody counted any more");
+        state.recount(&mut |_, _| None);
+        assert_eq!(ahead(&state), at(1), "after a restart as well");
+        assert_eq!(state.groups[&1].progress.cursor, 3, "a trim moves no cursor back");
     }
 
     #[test]

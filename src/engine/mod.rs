@@ -1,6 +1,7 @@
 //! The rules: topics, groups, leases. [`Engine`] is the seam: dialects and the command line know
 //! only it; the local engine and the in-memory oracle implement it and pass one contract suite.
 
+mod agree;
 mod api;
 mod backup;
 mod beside;
@@ -52,6 +53,7 @@ mod writer;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use agree::{Agreement, Beside, Compared, Comparing, Difference, compare_index};
 pub use api::*;
 pub use backup::{
     Backup, BackupError, BackupFiles, BackupProgress, BackupReport, RestoreError, Restored, VerifyError, list_backups,

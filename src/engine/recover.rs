@@ -215,7 +215,7 @@ impl Receiver {
     }
 }
 
-fn load(reader: &dyn IndexReader, topic: u32, block: u64, failed: &mut Option<String>) -> Option<BlockDisk> {
+pub(super) fn load(reader: &dyn IndexReader, topic: u32, block: u64, failed: &mut Option<String>) -> Option<BlockDisk> {
     match checkpoint::load_block(reader, topic, block) {
         Ok(stored) => Some(stored),
         Err(error) => {

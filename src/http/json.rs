@@ -34,9 +34,9 @@ pub enum JsonError {
     },
 }
 
-/// Reads `body`, an object; nothing at all counts as `{}`.
+/// Reads `body`, an object. A request without a body counts as `{}`; white space is a body, and no JSON.
 pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, JsonError> {
-    let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    let body = if body.is_empty() { b"{}" } else { body };
     // serde would take a list for the fields in their order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(JsonError::Shape { pointer: String::new(), message: "expected an object".to_owned() });
@@ -190,6 +190,14 @@ mod tests {
         assert!(matches!(read::<Shape>(b"{"), Err(JsonError::Syntax { .. })));
         assert!(matches!(read::<Shape>(b"{} x"), Err(JsonError::Syntax { .. })));
         assert!(matches!(read::<Shape>(b"{\"list\":[-1]}"), Err(JsonError::Shape { .. })));
-        assert_eq!(read::<Shape>(b" \n"), Ok(Shape { list: None }));
+    }
+
+    #[test]
+    fn a_request_may_leave_its_body_out_but_white_space_is_no_json() {
+        assert_eq!(read::<Shape>(b""), Ok(Shape { list: None }));
+        assert_eq!(read::<Shape>(b" \n{}\t"), Ok(Shape { list: None }));
+        for white in [&b" "[..], b"\n", b"\r\n\t "] {
+            assert!(matches!(read::<Shape>(white), Err(JsonError::Syntax { .. })), "{white:?}");
+        }
     }
 }

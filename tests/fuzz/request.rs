@@ -1,5 +1,8 @@
 //! The dialects: any request at all gets an answer, in the envelope of whoever owns its path, and never "the server is
 //! broken". The router is called in process, around the local engine on a simulated disk.
+//!
+//! A server with an access key is asked by JCQ requests that are signed as they were mutated, so that what lies behind the
+//! signature is reached.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,14 +14,16 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower_service::Service;
-use windlass::access::SealingKey;
-use windlass::clock::ManualClock;
+use windlass::access::{Grant, SealingKey, make_access_key};
+use windlass::clock::{Clock as _, ManualClock};
 use windlass::config::Config;
 use windlass::engine::Limits;
 use windlass::http::{Exposure, Front, router};
+use windlass::model::{AccountName, Permissions, TopicPattern};
 
 use crate::drive::Verdict;
 use crate::fixture::{Fixture, LocalFixture};
+use crate::jcq_client::{Key, time_text};
 
 /// After so many requests they get a new server, so that what they made does not pile up.
 const REQUESTS_PER_SERVER: u64 = 250;
@@ -41,6 +46,14 @@ struct Served {
     router: Router,
     queue: String,
     consumer: String,
+    key: Option<Key>,
+}
+
+/// Whether requests are signed before they are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signing {
+    AsTheyAre,
+    Signed,
 }
 
 /// Takes requests, and servers for them.
@@ -49,6 +62,7 @@ pub struct Target {
     data: tempfile::TempDir,
     served: Option<Served>,
     requests: u64,
+    signing: Signing,
 }
 
 /// An answer.
@@ -59,9 +73,9 @@ struct Reply {
 }
 
 impl Target {
-    pub fn new() -> Self {
+    pub fn new(signing: Signing) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { runtime, data: tempfile::tempdir().unwrap(), served: None, requests: 0 }
+        Self { runtime, data: tempfile::tempdir().unwrap(), served: None, requests: 0, signing }
     }
 
     /// Sends what `input` says: a line with method and path, lines of headers, an empty line, the body.
@@ -72,7 +86,10 @@ impl Target {
         }
         self.requests += 1;
         let served = self.served.as_mut().unwrap();
-        let Some(request) = request_of(&served.with_ids(input)) else { return Verdict::Unsent };
+        let Some(mut request) = request_of(&served.with_ids(input)) else { return Verdict::Unsent };
+        if !served.sign(&mut request) {
+            return Verdict::Unsent;
+        }
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let reply = self.runtime.block_on(served.ask(request));
         judge(&method, &path, &reply);
@@ -86,7 +103,7 @@ impl Target {
             let config = Config { data_dir: self.data.path().join("data"), ..Config::default() };
             let front = Front::new(fixture.engine(), clock, config, SealingKey::new([9; 32]), Exposure::Loopback);
             let (queue, consumer) = (String::new(), String::new());
-            let mut served = Served { fixture, router: router(front), queue, consumer };
+            let mut served = Served { fixture, router: router(front), queue, consumer, key: None };
             for text in BEFORE {
                 let reply = served.ask(request_of(&served.with_ids(text.as_bytes())).unwrap()).await;
                 assert!(reply.status < 300, "{text}: {}", String::from_utf8_lossy(&reply.body));
@@ -97,6 +114,14 @@ impl Target {
                 } else if served.consumer.is_empty() {
                     served.consumer = id("consumer_id");
                 }
+            }
+            if self.signing == Signing::Signed {
+                let permissions = Permissions { publish: true, consume: true, admin: true };
+                let (account, topics) = (AccountName::standard(), TopicPattern::parse("*").unwrap());
+                let grant = Grant { account, permissions, topics, expires_at: None };
+                let made = make_access_key(served.fixture.clock(), &SealingKey::new([9; 32]), grant);
+                served.key = Some(Key::new(made.record.id.to_string(), made.secret.reveal().to_owned()));
+                served.fixture.engine().put_access(made.record).await.unwrap();
             }
             served
         })
@@ -128,8 +153,39 @@ impl Served {
         replaced(replaced(input.to_vec(), b"{queue}", &self.queue), b"{consumer}", &self.consumer)
     }
 
+    /// Signs a request, if there is a key; `false` if no client could, because its body has no fields.
+    fn sign(&self, request: &mut Request<Vec<u8>>) -> bool {
+        let Some(key) = &self.key else { return true };
+        let time = time_text(self.fixture.clock().wall().get());
+        let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
+        let headers: Vec<(&str, String)> = if path.starts_with("/v1/regions") {
+            let time = time.replace(['-', ':'], "");
+            let method = request.method().as_str();
+            let authorization = key.authorization(method, (&path, &query), "localhost", request.body(), &time);
+            let json = "application/json".to_owned();
+            vec![("authorization", authorization), ("x-jdcloud-date", time), ("content-type", json)]
+        } else {
+            let signature = if request.method() == Method::GET {
+                key.sign(form_urlencoded::parse(query.as_bytes()).into_owned().collect(), &time)
+            } else {
+                let Ok(body) = serde_json::from_slice::<Value>(request.body()) else { return false };
+                let lists = body.as_object().into_iter().flat_map(|fields| fields.values()).filter_map(Value::as_array);
+                if !body.is_object() || lists.flatten().any(|message| !message.is_object()) {
+                    return false;
+                }
+                key.sign_body(&body, &time)
+            };
+            vec![("accesskey", key.id.clone()), ("datetime", time), ("signature", signature)]
+        };
+        for (name, value) in headers {
+            request.headers_mut().insert(name, HeaderValue::from_str(&value).unwrap());
+        }
+        true
+    }
+
     /// The answer. Whoever waits sees the time pass until it comes.
-    async fn ask(&mut self, request: Request<Body>) -> Reply {
+    async fn ask(&mut self, request: Request<Vec<u8>>) -> Reply {
+        let request = request.map(Body::from);
         let told = format!("{} {}", request.method(), request.uri());
         let mut answer = pin!(self.router.call(request));
         let mut looks = 0;
@@ -151,12 +207,12 @@ impl Served {
 }
 
 /// The request that a text is; `None` if no client could send it.
-fn request_of(text: &[u8]) -> Option<Request<Body>> {
+fn request_of(text: &[u8]) -> Option<Request<Vec<u8>>> {
     let end = memchr::memmem::find(text, b"\n\n")?;
     let (head, body) = (&text[..end], &text[end + 2..]);
     let mut lines = head.split(|byte| *byte == b'\n');
     let (method, uri) = split_at_byte(lines.next()?, b' ')?;
-    let mut request = Request::new(Body::from(body.to_vec()));
+    let mut request = Request::new(body.to_vec());
     *request.method_mut() = Method::from_bytes(method).ok()?;
     *request.uri_mut() = Uri::try_from(uri).ok().filter(|uri| uri.path().starts_with('/'))?;
     let headers = request.headers_mut();

@@ -60,6 +60,8 @@ struct State {
     next: u64,
     /// Between the cut and the next mount nothing works.
     dark: bool,
+    /// The power goes when this many more operations were done.
+    cut_after: Option<u64>,
     dice: Dice,
     sectors_forgotten: u64,
     entries_forgotten: u64,
@@ -73,6 +75,7 @@ impl State {
             changes: Vec::new(),
             next: ROOT + 1,
             dark: false,
+            cut_after: None,
             dice: Dice::new(seed),
             sectors_forgotten: 0,
             entries_forgotten: 0,
@@ -84,6 +87,16 @@ impl State {
             return Err(Errno::EIO);
         }
         self.nodes.get_mut(&number).ok_or(Errno::ENOENT)
+    }
+
+    /// Something is about to change, or to be made durable.
+    fn operation(&mut self) -> Result<(), Errno> {
+        match &mut self.cut_after {
+            Some(0) if !self.dark => self.cut(),
+            Some(left) => *left = left.saturating_sub(1),
+            None => {}
+        }
+        if self.dark { Err(Errno::EIO) } else { Ok(()) }
     }
 
     fn find(&mut self, parent: u64, name: &OsStr) -> Result<u64, Errno> {
@@ -102,6 +115,7 @@ impl State {
     }
 
     fn change(&mut self, parts: Vec<(u64, OsString, Option<u64>)>) -> Result<(), Errno> {
+        self.operation()?;
         for (parent, name, to) in &parts {
             let entries = &mut self.node(*parent)?.entries;
             match to {
@@ -114,6 +128,10 @@ impl State {
     }
 
     fn write(&mut self, number: u64, at: usize, data: &[u8]) -> Result<(), Errno> {
+        // New files are filled with zeros, piece by piece: one moment is as good as another.
+        if data.iter().any(|byte| *byte != 0) {
+            self.operation()?;
+        }
         let node = self.node(number)?;
         let end = at + data.len();
         if node.bytes.len() < end {
@@ -127,6 +145,7 @@ impl State {
     }
 
     fn sync(&mut self, number: u64) -> Result<(), Errno> {
+        self.operation()?;
         let node = self.node(number)?;
         node.durable.resize(node.bytes.len(), 0);
         for sector in std::mem::take(&mut node.dirty) {
@@ -137,6 +156,7 @@ impl State {
 
     /// What this directory is on the disk is what it is now.
     fn sync_dir(&mut self, number: u64) -> Result<(), Errno> {
+        self.operation()?;
         let node = self.node(number)?;
         node.durable_entries = node.entries.clone();
         for change in &mut self.changes {
@@ -275,7 +295,8 @@ impl Filesystem for Face {
         reply: ReplyAttr,
     ) {
         let mut state = self.state();
-        let set = state.node(ino.0).map(|node| {
+        let may = if size.is_some() { state.operation() } else { Ok(()) };
+        let set = may.and_then(|()| state.node(ino.0)).map(|node| {
             if let Some(size) = size {
                 let (old, new) = (node.bytes.len(), place(size));
                 node.dirty.extend(old.min(new) / SECTOR..=old.max(new) / SECTOR);
@@ -481,6 +502,43 @@ impl FuseDisk {
         (state.sectors_forgotten, state.entries_forgotten)
     }
 
+    /// The power goes, if it is not gone, and comes back, while nobody uses it.
+    pub fn cut(&mut self) -> io::Result<()> {
+        let mut state = self.state.lock().expect("nobody panics here");
+        if !state.dark {
+            state.cut();
+        }
+        state.cut_after = None;
+        drop(state);
+        self.mount_again()
+    }
+
+    /// Whatever is there is durable now; after so many more operations the power goes.
+    pub fn cut_after(&self, operations: u64) {
+        let mut state = self.state.lock().expect("nobody panics here");
+        for node in state.nodes.values_mut() {
+            node.durable.clone_from(&node.bytes);
+            node.durable_entries.clone_from(&node.entries);
+            node.dirty.clear();
+        }
+        state.changes.clear();
+        state.cut_after = Some(operations);
+    }
+
+    /// The power is gone.
+    pub fn is_dark(&self) -> bool {
+        self.state.lock().expect("nobody panics here").dark
+    }
+
+    fn mount_again(&mut self) -> io::Result<()> {
+        // With the mount goes what the kernel still remembers.
+        if let Some(session) = self.session.take() {
+            session.umount_and_join()?;
+        }
+        self.state.lock().expect("nobody panics here").dark = false;
+        self.mount()
+    }
+
     fn mount(&mut self) -> io::Result<()> {
         let face = Face(Arc::clone(&self.state));
         self.session = Some(spawn_mount(face, self.dir.path(), &Config::default())?);
@@ -502,12 +560,7 @@ impl Reaper for FuseDisk {
     }
 
     fn meanwhile(&mut self, _: &Path, _: &mut Dice) -> io::Result<bool> {
-        // With the mount goes what the kernel still remembers.
-        if let Some(session) = self.session.take() {
-            session.umount_and_join()?;
-        }
-        self.state.lock().expect("nobody panics here").dark = false;
-        self.mount().map(|()| false)
+        self.mount_again().map(|()| false)
     }
 }
 

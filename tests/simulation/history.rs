@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::panic::AssertUnwindSafe;
 
 use windlass::disk::sim::{Dice, Fault};
-use windlass::engine::Engine;
+use windlass::engine::{Agreement, Engine};
 use windlass::index::Mood;
 
 use super::apply::{Verdict, When};
@@ -250,6 +250,9 @@ impl History {
             if self.dice.one_in(8) {
                 self.damage()?;
             }
+            if life % 8 == 5 {
+                self.index_agrees()?;
+            }
         }
         self.machine.disk.mend();
         self.machine.unbound();
@@ -267,6 +270,17 @@ impl History {
         if let Some(what) = outcome {
             self.machine.say(|| what.to_owned());
             self.count(what);
+        }
+        Ok(())
+    }
+
+    /// An index that a start would use says what the log says. What refuses the start is seen when it is tried.
+    fn index_agrees(&mut self) -> Verdict {
+        match self.machine.compare_index() {
+            Ok(Agreement::Compared(found)) if found.differences.is_empty() => self.count("indexes that agree"),
+            Ok(Agreement::Compared(found)) => return Err(format!("I15: the index differs from the log: {found:?}")),
+            Ok(Agreement::SetAside(_)) => self.count("indexes no start would use"),
+            Ok(Agreement::Empty) | Err(_) => {}
         }
         Ok(())
     }

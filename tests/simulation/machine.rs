@@ -13,7 +13,7 @@ use windlass::clock::{Clock, ManualClock};
 use windlass::disk::sim::SimDisk;
 use windlass::engine::local::LocalEngine;
 use windlass::engine::sim::Rig;
-use windlass::engine::{IndexPlace, Limits, RecoverError, Source, WriterOptions};
+use windlass::engine::{Agreement, Beside, IndexPlace, Limits, RecoverError, Source, WriterOptions, compare_index};
 use windlass::index::{Changes, Index, IndexError, IndexReader, Mark, ModelIndex, Mood, Tree, Visit};
 use windlass::log::{Fatal, Options};
 
@@ -169,6 +169,19 @@ impl Machine {
         self.rig = Some(Rig::start(&source, &[7; 32])?);
         self.sync_turn = None;
         Ok(())
+    }
+
+    /// What the index of the machine, which is down, is worth beside its log. Nothing changes by it.
+    pub fn compare_index(&self) -> Result<Agreement, RecoverError> {
+        let forked = self.place.0.lock().unwrap().fork();
+        let beside = Beside {
+            disk: self.disk.kill(),
+            data_dir: PathBuf::from("/"),
+            log: Options::with_segment_bytes(self.segment_bytes),
+            index: Arc::new(Place(Arc::new(Mutex::new(forked)), Arc::default())),
+            anew: Arc::new(Place::default()),
+        };
+        compare_index(&beside, &mut |_| ())
     }
 
     pub fn engine(&self) -> Arc<LocalEngine> {

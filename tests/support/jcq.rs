@@ -46,7 +46,12 @@ pub fn expect_error(reply: &Reply, status: u16, word: &str) -> Value {
 
 /// The server's time, as a signature says it.
 pub fn now(rig: &Rig) -> String {
-    let seconds = (rig.now() - 1_767_225_600_000) / 1_000;
+    time_text(rig.now())
+}
+
+/// A wall time in ms, as a signature says it.
+pub fn time_text(wall_ms: u64) -> String {
+    let seconds = (wall_ms - 1_767_225_600_000) / 1_000;
     let (day, second) = (1 + seconds / 86_400, seconds % 86_400);
     assert!(day <= 31, "the tests live in January");
     format!("2026-01-{day:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)
@@ -91,7 +96,13 @@ impl Key {
         &self.secret
     }
 
-    fn sign(&self, mut fields: BTreeMap<String, String>, time: &str) -> String {
+    /// One that was made elsewhere.
+    pub fn new(id: String, secret: String) -> Self {
+        Self { id, secret }
+    }
+
+    /// The signature over these fields of a query or a body.
+    pub fn sign(&self, mut fields: BTreeMap<String, String>, time: &str) -> String {
         fields.insert("accessKey".to_owned(), self.id.clone());
         fields.insert("dateTime".to_owned(), time.to_owned());
         let mut mac = Hmac::<Sha1>::new_from_slice(self.secret.as_bytes()).expect("a key");
@@ -139,13 +150,31 @@ impl Key {
     /// A signed request of the management plane. `query` is sorted and encoded already.
     pub fn manage(&self, rig: &Rig, method: &str, path: &str, query: &str, body: &str) -> Ask {
         let time = now(rig).replace(['-', ':'], "");
+        let path = format!("/v1/regions/{REGION}{path}");
+        let host = rig.address.to_string();
+        let authorization = self.authorization(method, (&path, query), &host, body.as_bytes(), &time);
+        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+        rig.ask(method, &format!("{path}{query}"))
+            .header("authorization", &authorization)
+            .header("x-jdcloud-date", &time)
+            .header("content-type", "application/json")
+            .body(body)
+    }
+
+    /// The header that signs a request of the management plane: of JSON, at a time without dashes and colons.
+    pub fn authorization(
+        &self,
+        method: &str,
+        (path, query): (&str, &str),
+        host: &str,
+        body: &[u8],
+        time: &str,
+    ) -> String {
         let day = &time[..8];
         let scope = format!("{day}/{REGION}/jcq/jdcloud3_request");
-        let path = format!("/v1/regions/{REGION}{path}");
         let canonical = format!(
-            "{method}\n{}\n{query}\ncontent-type:application/json\nhost:{}\n\ncontent-type;host\n{}",
+            "{method}\n{}\n{query}\ncontent-type:application/json\nhost:{host}\n\ncontent-type;host\n{}",
             path.replace(':', "%3A"),
-            rig.address,
             hex(&Sha256::digest(body)),
         );
         let text = format!("JDCLOUD3-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
@@ -155,17 +184,11 @@ impl Key {
             mac.update(part.as_bytes());
             key = mac.finalize().into_bytes().to_vec();
         }
-        let authorization = format!(
+        format!(
             "JDCLOUD3-HMAC-SHA256 Credential={}/{scope}, SignedHeaders=content-type;host, Signature={}",
             self.id,
             hex(&key)
-        );
-        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-        rig.ask(method, &format!("{path}{query}"))
-            .header("authorization", &authorization)
-            .header("x-jdcloud-date", &time)
-            .header("content-type", "application/json")
-            .body(body)
+        )
     }
 }
 
