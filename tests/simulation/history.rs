@@ -427,18 +427,18 @@ impl History {
                 releasing.extend(items.iter().map(|(offset, ..)| (topic.clone(), group.clone(), *offset)));
             }
         }
-        while place < self.calls.len() {
-            match poll(self.calls[place].answer.as_mut()) {
-                Some(answer) => ready.push((self.calls.remove(place).asked, answer)),
-                None => place += 1,
-            }
-        }
         // One that settles what it takes is answered by a later turn than another that took what comes next of its
         // key, where that turn was during a sync.
         let mut settling: HashSet<(String, String)> = HashSet::new();
         for call in self.calls.iter().filter(|_| self.overlap.is_some()) {
             if let Asked::Pull { topic, group, auto_ack: true, .. } = &call.asked {
                 settling.insert((topic.clone(), group.clone()));
+            }
+        }
+        while place < self.calls.len() {
+            match poll(self.calls[place].answer.as_mut()) {
+                Some(answer) => ready.push((self.calls.remove(place).asked, answer)),
+                None => place += 1,
             }
         }
         // In one turn one pull may settle what it takes, and another take what comes next of its key; which answer
