@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::engine::AccessTable;
 use crate::engine::command::Reply;
 use crate::engine::entry::TopicNo;
 use crate::engine::flight::{Flight, Release};
@@ -91,9 +90,13 @@ impl Writer {
     fn begin_sync(&mut self) -> Flight {
         let tail = |no: TopicNo| Some((no, self.state.topics.get(&no)?.tail()));
         let tails = std::mem::take(&mut self.published).into_iter().filter_map(tail).collect();
-        let releases = std::mem::take(&mut self.synced);
+        let mut releases = std::mem::take(&mut self.synced);
+        if let Some(show) = self.show_access() {
+            // Before anybody has an answer that speaks of it: requests look at it without asking the writer.
+            releases.insert(0, show);
+        }
         (self.must_sync, self.lease_sync_at) = (false, None);
-        Flight::new(self.log.begin_sync(), releases, self.boot, tails, self.state.access.clone())
+        Flight::new(self.log.begin_sync(), releases, self.boot, tails)
     }
 
     pub(super) fn land_if_over(&mut self) -> Result<(), Fatal> {
@@ -109,7 +112,6 @@ impl Writer {
         for (no, tail) in flight.tails {
             self.show(no, tail);
         }
-        self.show_access(&flight.access);
         release(&mut flight.reads);
         Ok(())
     }
@@ -133,7 +135,9 @@ impl Writer {
             let tail = self.state.topics.get(&no).map_or(0, TopicState::tail);
             self.show(no, tail);
         }
-        self.show_access(&self.state.access.clone());
+        if let Some(show) = self.show_access() {
+            show();
+        }
         release(&mut self.synced);
         release(&mut self.reads);
     }
@@ -151,11 +155,12 @@ impl Writer {
         }
     }
 
-    fn show_access(&self, durable: &Arc<AccessTable>) {
-        let mut access = self.access_out.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&access, durable) {
-            *access = durable.clone();
-        }
+    /// Lets everybody see the credentials as they are decided now, once they are durable; `None`: they see them.
+    fn show_access(&self) -> Option<Release> {
+        let (out, durable) = (self.access_out.clone(), self.state.access.clone());
+        let is_seen = Arc::ptr_eq(&out.read().unwrap_or_else(PoisonError::into_inner), &durable);
+        (!is_seen)
+            .then(|| -> Release { Box::new(move || *out.write().unwrap_or_else(PoisonError::into_inner) = durable) })
     }
 }
 

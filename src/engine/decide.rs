@@ -193,7 +193,7 @@ impl Writer {
         let found = self.find(&account, &topic).ok();
         let settings = found.map(|no| patch.applied_to(&self.state.topics[&no].settings));
         let bytes = CATALOG_BYTES + settings.map_or(0, |settings| annotations_bytes(&settings.annotations));
-        let room = self.room(bytes, Urgency::Essential);
+        let room = self.room_soon(bytes, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::UpdateTopic(account, topic, patch, reply));
         }
@@ -317,7 +317,7 @@ impl Writer {
     }
 
     fn delete_topic(&mut self, account: AccountName, topic: TopicRef, reply: Reply<Result<(), LookupError>>) -> Step {
-        let room = self.room(CATALOG_BYTES, Urgency::Essential);
+        let room = self.room_soon(CATALOG_BYTES, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::DeleteTopic(account, topic, reply));
         }
@@ -439,7 +439,7 @@ impl Writer {
     ) -> Step {
         let found = self.find_group(&account, &topic, &group).ok();
         let settings = found.map(|(_, no)| patch.applied_to(&self.state.groups[&no].settings));
-        let room = self.room(settings.as_ref().map_or(CATALOG_BYTES, group_bytes), Urgency::Essential);
+        let room = self.room_soon(settings.as_ref().map_or(CATALOG_BYTES, group_bytes), Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::UpdateGroup(account, topic, group, patch, reply));
         }
@@ -477,7 +477,7 @@ impl Writer {
         group: GroupRef,
         reply: Reply<Result<(), LookupError>>,
     ) -> Step {
-        let room = self.room(CATALOG_BYTES, Urgency::Essential);
+        let room = self.room_soon(CATALOG_BYTES, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::DeleteGroup(account, topic, group, reply));
         }
@@ -533,7 +533,7 @@ impl Writer {
     }
 
     fn revoke_access(&mut self, account: AccountName, id: AccessId, reply: Reply<Result<(), AccessError>>) -> Step {
-        let room = self.room(CATALOG_BYTES, Urgency::Essential);
+        let room = self.room_soon(CATALOG_BYTES, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::RevokeAccess(account, id, reply));
         }

@@ -112,7 +112,7 @@ impl Writer {
     }
 
     pub(super) fn seek(&mut self, work: SeekWork, reply: Reply<Result<SeekReport, LookupError>>) -> Step {
-        let room = self.room(4096, Urgency::Essential);
+        let room = self.room_soon(4096, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Seek(work, reply));
         }
@@ -155,7 +155,7 @@ impl Writer {
         topic: TopicRef,
         reply: Reply<Result<PurgeReport, LookupError>>,
     ) -> Step {
-        let room = self.room(4096, Urgency::Essential);
+        let room = self.room_soon(4096, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Purge(account, topic, reply));
         }
@@ -176,7 +176,7 @@ impl Writer {
     }
 
     pub(super) fn discard(&mut self, request: Discard, reply: Reply<Result<DiscardReport, LookupError>>) -> Step {
-        let room = self.room(GONE_BYTES * (request.offsets.len() + 4), Urgency::Essential);
+        let room = self.room_soon(GONE_BYTES * (request.offsets.len() + 4), Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Discard(request, reply));
         }
@@ -230,7 +230,7 @@ impl Writer {
         reply: Reply<Result<RedriveReport, LookupError>>,
     ) -> Step {
         let bytes = (offsets.len() * MOVE_BYTES / 4).min(self.frame_bytes_max() / 2);
-        let room = self.room(4096 + bytes, Urgency::Essential);
+        let room = self.room_soon(4096 + bytes, Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Redrive(account, topic, (offsets, limit), reply));
         }

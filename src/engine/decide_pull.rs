@@ -45,7 +45,7 @@ impl Writer {
     pub(super) fn pull(&mut self, mut work: PullWork, reply: Reply<Result<Taken, PullError>>) -> Step {
         work.batch_max = work.batch_max.min(self.leases_max());
         self.pulled_at = Some(self.boot);
-        let room = self.room(self.pull_bytes(&work), Urgency::Essential);
+        let room = self.room_soon(self.pull_bytes(&work), Urgency::Essential);
         if room == Room::NeedsRoll {
             return Step::Roll(Command::Pull(work, reply));
         }
@@ -285,6 +285,12 @@ impl Writer {
                 Room::Fits => {}
                 Room::NeedsRoll => {
                     self.commit_and_roll()?;
+                }
+                Room::Full if self.spare_is_made() => {
+                    self.held_up.insert(group);
+                    blocked = true;
+                    still.push_back(waiter);
+                    continue;
                 }
                 Room::Full | Room::TooLarge => {
                     let full = crate::engine::LookupError::from(Refusal::DiskFull);

@@ -47,7 +47,7 @@ struct Gathered {
 impl Writer {
     pub(super) fn settle(&mut self, work: SettleWork, reply: Reply<Result<Vec<SettleOutcome>, SettleError>>) -> Step {
         let bytes: usize = work.items.iter().map(|(name, action)| self.settle_bytes(name, action)).sum();
-        let room = self.room(bytes + 4096, Urgency::Essential);
+        let room = self.room_soon(bytes + 4096, Urgency::Essential);
         if room == Room::TooLarge {
             let error =
                 crate::model::SettingsError { field: "items", rule: "fewer: so many burials do not fit one commit" };

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::engine::AccessTable;
 use crate::engine::entry::TopicNo;
 use crate::log::{Fatal, PendingSync};
 
@@ -75,22 +74,15 @@ pub struct Flight {
     pub begun: u64,
     /// Where the topics published to end in it.
     pub tails: Vec<(TopicNo, u64)>,
-    pub access: Arc<AccessTable>,
     /// Reads that saw what it makes durable.
     pub reads: Vec<Release>,
 }
 
 impl Flight {
-    pub fn new(
-        sync: PendingSync,
-        releases: Vec<Release>,
-        begun: u64,
-        tails: Vec<(TopicNo, u64)>,
-        access: Arc<AccessTable>,
-    ) -> Self {
+    pub fn new(sync: PendingSync, releases: Vec<Release>, begun: u64, tails: Vec<(TopicNo, u64)>) -> Self {
         let state = Mutex::new(State::Asked(sync.clone(), releases));
         let job = Arc::new(SyncJob { state, over: Condvar::new(), is_over: AtomicBool::new(false) });
-        Self { job, sync, begun, tails, access, reads: Vec::new() }
+        Self { job, sync, begun, tails, reads: Vec::new() }
     }
 
     pub fn job(&self) -> Arc<SyncJob> {

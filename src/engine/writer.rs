@@ -503,6 +503,19 @@ impl Writer {
         }
     }
 
+    /// The same for a command that can be tried again: where only a spare segment is missing, it waits for that.
+    pub(super) fn room_soon(&self, bytes: usize, urgency: Urgency) -> Room {
+        match self.room(bytes, urgency) {
+            Room::Full if self.spare_is_made() => Room::NeedsRoll,
+            room => room,
+        }
+    }
+
+    /// A spare segment is being made, and there is space for it.
+    pub(super) fn spare_is_made(&self) -> bool {
+        !self.stuck && !self.log.space_state().no_space
+    }
+
     pub(super) fn meta(&self) -> FrameMeta {
         FrameMeta { time: Millis::new(self.state.now), boot: self.boot_time() }
     }
