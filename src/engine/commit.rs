@@ -58,7 +58,7 @@ impl Writer {
                 self.jobs.push(Job::Sync(flight.job()));
                 self.flight = Some(flight);
             } else if !unsynced {
-                self.must_sync = false;
+                (self.must_sync, self.lease_sync_at) = (false, None);
                 release(&mut self.synced);
             }
         }

@@ -192,7 +192,15 @@ impl Plan {
         let kept: Vec<Lsn> = segments.into_iter().filter(|first| *first >= plan.first_kept).collect();
         if kept.first() != Some(&plan.first_kept) {
             let file = segment_name(plan.first_kept);
-            let why = format!("the log begins with it and ends at lsn {}", plan.tail.last);
+            let last = plan.tail.last;
+            let why = match plan.tail.stop {
+                Stop::Clean => format!("the log begins with it and ends at lsn {last}"),
+                // A frame behind there said that the log begins later, or it would not have been dropped.
+                Stop::Bad(bad) => {
+                    let (file, end) = (segment_name(plan.last.header.first), plan.tail.end);
+                    format!("the log begins with it and ends at lsn {last}, in {file} at byte {end}: {bad}")
+                }
+            };
             return Err(match rules.place {
                 Place::Original => OpenError::MissingSegment { file, why },
                 Place::Copy => OpenError::CopyLacks { file },
