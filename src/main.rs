@@ -1,7 +1,7 @@
 //! The windlass binary: parses the command line and hands over.
 
-/// A request allocates some dozens of small pieces that another thread frees: the system's allocator takes an eighth
-/// of the CPU for that, this one a third of it.
+/// A request allocates small pieces that another thread frees: the system's allocator took an eighth of the CPU of a
+/// publish for that (docs/PERFORMANCE.md).
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
