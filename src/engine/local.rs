@@ -124,7 +124,8 @@ impl LocalEngine {
         self.index_lost.as_deref()
     }
 
-    /// Waits until all threads have ended, after [`Engine::stop`]: then the data directory is free.
+    /// Waits until all threads have ended, after [`Engine::stop`]. Threads of sled may hold its files a moment
+    /// longer: the next engine of this process waits for them.
     pub fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::disk::TreeSync;
 use crate::index::{
@@ -17,6 +17,10 @@ use crate::planted::{Defect, planted};
 
 /// How long opening may take before the index counts as hung.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long opening waits for who holds sled's lock: threads of sled keep it for a moment after the
+/// index of an earlier engine of this process was dropped.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// Pages sled keeps in memory.
 const CACHE_BYTES: u64 = 16 << 20;
 /// Values per batch handed to sled: bounds the memory of one call.
@@ -54,6 +58,21 @@ fn store(error: impl std::fmt::Display) -> IndexError {
     IndexError::Store(error.to_string())
 }
 
+fn open_locked(config: &sled::Config) -> sled::Result<sled::Db> {
+    let began = Instant::now();
+    loop {
+        match config.open() {
+            // sled has no error of its own for this one.
+            Err(sled::Error::Io(error))
+                if error.to_string().starts_with("could not acquire lock") && began.elapsed() < LOCK_TIME_MAX =>
+            {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl SledIndex {
     /// Opens the index in `path`, or makes an empty one. Runs on a thread of its own under a time limit.
     pub fn open(path: &Path) -> Result<Self, IndexError> {
@@ -71,7 +90,7 @@ impl SledIndex {
 
     fn open_here(path: &Path) -> Result<Self, IndexError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = config.open().map_err(store)?;
+        let db = open_locked(&config).map_err(store)?;
         let trees =
             Tree::ALL.iter().map(|tree| db.open_tree(tree.name())).collect::<Result<Vec<_>, _>>().map_err(store)?;
         let meta = db.open_tree(META).map_err(store)?;
@@ -200,5 +219,24 @@ impl Index for SledIndex {
 
     fn disk_bytes(&self) -> u64 {
         self.shared.db.size_on_disk().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_waits_for_the_lock_of_an_index_that_is_being_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        drop(SledIndex::open(&path).unwrap());
+        let held = std::fs::File::open(path.join("db")).unwrap();
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let opening = std::thread::spawn(move || SledIndex::open(&path).map(drop));
+        // Enough for the first try; if it is not, this shows less, but never fails.
+        std::thread::sleep(LOCK_PAUSE * 10);
+        drop(held);
+        opening.join().unwrap().unwrap();
     }
 }

@@ -66,9 +66,11 @@ pub fn tell(dir: &Path) -> (Running, Facts) {
     scene::first_life(&mut life, &mut facts);
     life.stop();
     let mut life = start(dir, Duration::ZERO, 2).unwrap();
+    assert_eq!(life.engine.index_lost(), None);
     scene::second_life(&mut life, &mut facts);
     life.stop();
     let mut life = start(dir, END, 3).unwrap();
+    assert_eq!(life.engine.index_lost(), None);
     for number in 0..LAST_STEPS {
         scene::last_life(&mut life, &mut facts, number);
     }
