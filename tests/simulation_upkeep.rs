@@ -358,6 +358,49 @@ fn a_topic_that_keeps_settled_messages_from_now_on_counts_only_what_is_there() {
     assert_eq!(topic_counts(&mut machine).ready, kept);
 }
 
+/// A message that nobody settles keeps all that follow it in the index, by its floor: but not those that are settled,
+/// whether they were when their block was written first, or later.
+#[test]
+fn the_index_keeps_what_stays_behind_and_not_what_was_settled_around_it() {
+    let mut machine = ready(41, 4 << 20);
+    let mut left = Vec::new();
+    for consumed_late in [false, true] {
+        for _ in 0..20 {
+            publish_batch(&mut machine, 100);
+        }
+        if consumed_late {
+            let_pass(&mut machine);
+            assert!(machine.block_bytes() > 2_000 * 50, "all of them are in the index");
+        }
+        for _ in 0..20 {
+            let mut pulled = try_pull(&mut machine, "g", 100, 3_600_000).unwrap();
+            left.push(pulled.deliveries.remove(0));
+            ack(&mut machine, pulled);
+        }
+        let_pass(&mut machine);
+        let bytes = machine.block_bytes();
+        // The block where the group stands now is written when it has passed it.
+        assert!(bytes < left.len() * 100 + 512 * 64, "{bytes} bytes for {} messages", left.len());
+    }
+    // They are there after a restart, and nothing else is.
+    machine.kill();
+    machine.start().unwrap();
+    assert_eq!(machine.engine().index_lost(), None);
+    assert_eq!(counts(&mut machine, "g").in_flight, 40);
+    assert_eq!(peek_all(&mut machine), 40);
+    assert_eq!(pull(&mut machine, 100).deliveries.len(), 0);
+    // Settled messages are kept from now on: none of those before.
+    keep_settled(&mut machine);
+    assert_eq!(peek_all(&mut machine), 40);
+    publish_batch(&mut machine, 10);
+    let pulled = pull(&mut machine, 100);
+    ack(&mut machine, pulled);
+    assert_eq!((peek_all(&mut machine), topic_counts(&mut machine).ready), (50, 50));
+    machine.kill();
+    machine.start().unwrap();
+    assert_eq!((peek_all(&mut machine), topic_counts(&mut machine).ready), (50, 50));
+}
+
 fn ack_ten(machine: &mut Machine) {
     let pulled = pull(machine, 10);
     assert_eq!(pulled.deliveries.len(), 10);

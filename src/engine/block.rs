@@ -127,6 +127,12 @@ impl Block {
         }
     }
 
+    /// Nothing is left at a place, whatever the index holds there.
+    pub fn clear(&mut self, place: usize) {
+        self.set_cell(place, Cell::Absent);
+        self.origins.remove(&place);
+    }
+
     fn set_cell(&mut self, place: usize, cell: Cell) {
         self.grow(place + 1);
         self.unknown += usize::from(cell.is_unknown());

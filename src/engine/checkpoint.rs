@@ -2,6 +2,7 @@
 //!
 //! Keys and values are drawn in docs/FORMAT.md, "Index values".
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ use crate::engine::state::State;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
 use crate::log::Epoch;
 use crate::model::Lsn;
+
+/// With more groups of a topic than this, looking for what they still need would take a checkpoint too long.
+const FORGETTING_GROUPS_MAX: usize = 64;
 
 /// What changed since the checkpoint before.
 pub struct Delta {
@@ -101,6 +105,7 @@ impl State {
             changes.push(Change::Delete { tree: Tree::Cursors, key: numbered(b"", no) });
             changes.push(all_of(Tree::Leases, b"p", no));
         }
+        self.forget_settled();
         let floors: Vec<(TopicNo, u64)> = self.topics.iter().map(|(no, topic)| (*no, self.floor(topic))).collect();
         for (no, floor) in floors {
             let Some(topic) = self.topics.get_mut(&no) else { continue };
@@ -170,6 +175,27 @@ impl State {
         };
         changes.push(put(Tree::Catalog, server_key(generation).to_vec(), &server));
         Delta { mark: Mark { generation, applied: upto, cut_short: false }, blocks, changes }
+    }
+
+    /// Takes rows away that no group will ever come to again, so that a message that stays behind does not make the
+    /// index keep, and write again, all that were settled around it.
+    fn forget_settled(&mut self) {
+        for topic in self.topics.values_mut() {
+            let groups = || topic.groups.iter().filter_map(|no| self.groups.get(no));
+            let Some(lowest) = groups().map(|group| group.progress.cursor).min() else { continue };
+            if topic.keeps_settled() || topic.groups.len() > FORGETTING_GROUPS_MAX {
+                continue;
+            }
+            let delayed = &topic.delayed;
+            let needed = |range: Range<u64>| {
+                let pending = groups().flat_map(|group| {
+                    group.pendings_from(range.start).map(|(offset, _)| offset).take_while(|offset| *offset < range.end)
+                });
+                let waiting = range.clone().filter(|offset| delayed.get(*offset).is_some());
+                pending.chain(waiting).collect()
+            };
+            topic.rows.keep_below(lowest, needed);
+        }
     }
 
     /// The state that a checkpoint holds.

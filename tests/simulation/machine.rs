@@ -184,6 +184,19 @@ impl Machine {
         compare_index(&beside, &mut |_| ())
     }
 
+    /// Bytes of the blocks of rows in the index.
+    pub fn block_bytes(&self) -> usize {
+        let mut bytes = 0;
+        let index = self.place.0.lock().unwrap();
+        index
+            .scan(Tree::Messages, b"", &mut |_, value| {
+                bytes += value.len();
+                true
+            })
+            .unwrap();
+        bytes
+    }
+
     pub fn engine(&self) -> Arc<LocalEngine> {
         self.rig.as_ref().expect("the engine runs").engine()
     }
