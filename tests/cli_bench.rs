@@ -113,6 +113,10 @@ fn space_is_measured_over_the_second_half_of_a_steady_run() {
     let (ran, numbers) = kept(&["space", "--duration", "3", "--connections", "4", "--consumers", "2"]);
     assert_eq!(numbers["trials"].as_array().expect("trials").len(), 2, "{ran:?}");
     let written = ran.out.strip_prefix("bytes written per body byte, 1024 B each: ").expect("the line");
+    if written.starts_with("unknown: the device does not say") {
+        eprintln!("the device below the directory for temporary files counts nothing: the figure is not looked at");
+        return;
+    }
     let ratio: f64 = written.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
     assert!(ratio > 1.0, "what was published was written, and more: {ran:?}");
 }

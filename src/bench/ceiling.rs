@@ -18,6 +18,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde::Deserialize;
+
+use crate::bench::histogram::Histogram;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The log is written round and round in a file of this size, which is all there before the start.
@@ -139,23 +141,22 @@ fn prepared(path: &Path, bytes: u64) -> io::Result<File> {
 
 /// Bytes of a write whose sync is measured: about what a small commit has.
 const PROBE_BYTES: u64 = 4096;
-const PROBES: u64 = 500;
+const PROBES: u64 = 2000;
 
-/// Median time of a write and its sync, in a file whose blocks are all there.
-pub fn median_sync(dir: &Path) -> io::Result<Duration> {
+/// Times of a write and its sync, in a file whose blocks are all there, while nothing else goes on.
+pub fn sync_times(dir: &Path) -> io::Result<Histogram> {
     let path = dir.join("sync-probe");
     let file = prepared(&path, PROBES * PROBE_BYTES)?;
     let block = vec![1; PROBE_BYTES as usize];
-    let mut times = Vec::with_capacity(PROBES as usize);
+    let mut times = Histogram::default();
     for at in 0..PROBES {
         let begun = Instant::now();
         file.write_all_at(&block, at * PROBE_BYTES)?;
         file.sync_data()?;
-        times.push(begun.elapsed());
+        times.add(begun.elapsed());
     }
     std::fs::remove_file(path)?;
-    times.sort_unstable();
-    Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+    Ok(times)
 }
 
 /// One write and one sync for all that came meanwhile.

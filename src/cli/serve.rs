@@ -104,6 +104,11 @@ pub fn serve(flags: &Flags) -> Result<(), Failure> {
     if !strange_variables.is_empty() {
         tracing::warn!(variables = ?strange_variables, "these environment variables set nothing");
     }
+    // They make little faster here, and the memory of a quiet server half as large again.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay in use");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(config, flags.config.clone()))
 }
