@@ -13,9 +13,10 @@ mod machine;
 
 use desk::{
     ack, ack_in, counts, create_group, create_mortal_group, create_topic, keep_settled, let_pass, let_pass_shortly,
-    peek_all, publish, publish_batch, pull, seek, topic_counts, try_create_group, try_pull, try_seek,
+    peek_all, publish, publish_batch, publishing, pull, pulling, seek, topic_counts, try_create_group, try_pull,
+    try_seek,
 };
-use machine::Machine;
+use machine::{Machine, poll};
 use windlass::disk::sim::Fault;
 use windlass::engine::CreateGroupError;
 use windlass::index::{Index, Mood};
@@ -399,6 +400,34 @@ fn the_index_keeps_what_stays_behind_and_not_what_was_settled_around_it() {
     machine.kill();
     machine.start().unwrap();
     assert_eq!((peek_all(&mut machine), topic_counts(&mut machine).ready), (50, 50));
+}
+
+/// A sync that takes long may be one that fails: who pulls then is answered when it is over, and not before.
+#[test]
+fn a_pull_is_answered_during_a_sync_for_5_ms_and_after_it() {
+    let mut machine = ready(51, 4 << 20);
+    publish_batch(&mut machine, 10);
+    let mut publishing = Box::pin(publishing(&machine, 1, 100));
+    assert!(poll(publishing.as_mut()).is_none());
+    machine.turn_during_sync().unwrap();
+    assert!(machine.rig.as_ref().unwrap().is_syncing());
+    let mut pulls = Vec::new();
+    for (waited_ms, during) in [(0, true), (5, true), (1, false)] {
+        machine.advance(waited_ms);
+        let mut call = Box::pin(pulling(&machine, "g", 1, 60_000));
+        let answer = (0..3).find_map(|_| {
+            let answer = poll(call.as_mut());
+            machine.turn_during_sync().unwrap();
+            answer
+        });
+        assert_eq!(answer.is_some(), during, "{waited_ms} ms more");
+        pulls.push(call);
+    }
+    assert!(poll(publishing.as_mut()).is_none());
+    machine.turn().unwrap();
+    let late = poll(pulls.pop().unwrap().as_mut()).expect("it is answered").unwrap();
+    assert_eq!(late.deliveries.len(), 1);
+    assert!(poll(publishing.as_mut()).is_some());
 }
 
 fn ack_ten(machine: &mut Machine) {

@@ -20,6 +20,7 @@ use axum::routing::post;
 use serde::Deserialize;
 
 use crate::bench::histogram::Histogram;
+use crate::disk::{Disk as _, RealDisk};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The log is written round and round in a file of this size, which is all there before the start.
@@ -128,15 +129,19 @@ pub fn serve_group_commit(log: &Path) -> io::Result<()> {
     serve(router.layer(axum::extract::DefaultBodyLimit::disable()))
 }
 
-/// A file whose blocks are all there and written, so that a sync has no metadata to write.
+/// A file whose blocks are all there and written, so that a sync has no metadata to write: past the page cache where
+/// that can be, as the log's segments are, because small writes into the large folios of a cached file sync slowly.
 fn prepared(path: &Path, bytes: u64) -> io::Result<File> {
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-    let zeros = vec![0; 1 << 20];
-    for at in 0..bytes.div_ceil(1 << 20) {
-        file.write_all_at(&zeros, at << 20)?;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    file.sync_all()?;
-    Ok(file)
+    let zeros = RealDisk.create(path)?;
+    for at in 0..bytes.div_ceil(1 << 20) {
+        zeros.write_zeros(at << 20, 1 << 20)?;
+    }
+    zeros.sync_data()?;
+    File::options().read(true).write(true).open(path)
 }
 
 /// Bytes of a write whose sync is measured: about what a small commit has.

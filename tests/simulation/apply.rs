@@ -521,6 +521,8 @@ impl World {
                             if let Some(lease) = standing.lease.take() {
                                 standing.old.push(lease.token);
                             }
+                            // If it was carried out, its delay counts instead of an earlier one, from nobody knows when.
+                            standing.not_before = 0;
                             if last || *act == Act::Bury {
                                 standing.dying = standing.dying.max(Tri::Maybe);
                             }

@@ -1,11 +1,13 @@
 //! Single calls of a simulated machine, with one topic `t`, each turned until it is answered.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 use windlass::engine::{
     Counts, CreateGroup, CreateGroupError, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Peek, PeekFilter,
-    Position, Publish, PublishError, Pull, Pulled, Seek, SeekReport, Settle, SettleAction, SettleOutcome, Wait,
+    Position, Publish, PublishError, Pull, PullError, Pulled, Seek, SeekReport, Settle, SettleAction, SettleOutcome,
+    Wait,
 };
 use windlass::log::Step;
 use windlass::model::{
@@ -69,11 +71,20 @@ pub fn publish_batch(machine: &mut Machine, count: usize) {
     publish_all(machine, count, 100).unwrap();
 }
 
-fn publish_all(machine: &mut Machine, count: usize, body_bytes: usize) -> Result<Vec<Published>, PublishError> {
+/// A publish that nobody has turned the engine for yet.
+pub fn publishing(
+    machine: &Machine,
+    count: usize,
+    body_bytes: usize,
+) -> impl Future<Output = Result<Vec<Published>, PublishError>> + Send + use<> {
     let message = NewMessage { body: Bytes::from(vec![7; body_bytes]), ..NewMessage::default() };
     let request = Publish { account: account(), topic: topic(), messages: vec![message; count] };
     let engine = machine.engine();
-    let mut call = Box::pin(async move { engine.publish(request).await });
+    async move { engine.publish(request).await }
+}
+
+fn publish_all(machine: &mut Machine, count: usize, body_bytes: usize) -> Result<Vec<Published>, PublishError> {
+    let mut call = Box::pin(publishing(machine, count, body_bytes));
     loop {
         // One that waits for a spare segment needs the keeper.
         if let Some(answer) = machine.wait_a_while(call.as_mut()).unwrap() {
@@ -89,6 +100,17 @@ pub fn pull(machine: &mut Machine, batch_max: usize) -> Pulled {
 
 /// `None`: refused.
 pub fn try_pull(machine: &mut Machine, group: &str, batch_max: usize, lease_ms: u64) -> Option<Pulled> {
+    let call = pulling(machine, group, batch_max, lease_ms);
+    machine.wait(call).unwrap().ok()
+}
+
+/// A pull that nobody has turned the engine for yet.
+pub fn pulling(
+    machine: &Machine,
+    group: &str,
+    batch_max: usize,
+    lease_ms: u64,
+) -> impl Future<Output = Result<Pulled, PullError>> + Send + use<> {
     let request = Pull {
         account: account(),
         topic: topic(),
@@ -102,7 +124,7 @@ pub fn try_pull(machine: &mut Machine, group: &str, batch_max: usize, lease_ms: 
         start: None,
     };
     let engine = machine.engine();
-    machine.wait(async move { engine.pull(request).await }).unwrap().ok()
+    async move { engine.pull(request).await }
 }
 
 pub fn ack(machine: &mut Machine, pulled: Pulled) {

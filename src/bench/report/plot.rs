@@ -11,7 +11,7 @@ const TOP: f64 = 52.0;
 /// For the names of the steps and of the axis.
 const UNDER: f64 = 40.0;
 const LEGEND_ROW: f64 = 18.0;
-const LEGEND_COLUMN: f64 = 132.0;
+const LEGEND_COLUMN: f64 = 150.0;
 const BAR: f64 = 15.0;
 const BAR_GAP: f64 = 7.0;
 const BAR_LEFT: f64 = 104.0;
