@@ -142,6 +142,11 @@ impl Writer {
         release(&mut self.reads);
     }
 
+    /// Whether something was decided whose answer waits for a sync, begun or not.
+    pub(super) const fn awaits_sync(&self) -> bool {
+        self.must_sync || self.flight.is_some()
+    }
+
     /// The next commit is to be durable, whoever waits for it.
     pub(super) const fn require_sync(&mut self) {
         self.must_sync = true;

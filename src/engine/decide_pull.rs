@@ -8,7 +8,7 @@ use crate::engine::select::{SCAN_MAX, Selection, Wanted, block_ahead, select};
 use crate::engine::writer::{Step, Waiter, Writer, millis};
 use crate::engine::{HandleKind, PullError, Refusal, Wait};
 use crate::log::{Fatal, Room, Urgency};
-use crate::model::{Flow, TagFilter};
+use crate::model::{Flow, Ordering, TagFilter};
 
 /// Bytes of the log that one leased message takes at most: the lease, and its settling by an auto-ack.
 const LEASE_BYTES: usize = 64;
@@ -96,7 +96,11 @@ impl Writer {
     }
 
     fn answer_pull(&mut self, reply: Reply<Result<Taken, PullError>>, taken: Taken) {
-        if taken.auto_ack {
+        // In an ordered topic a message may be there to take because the one before it was settled: nobody learns of
+        // that before it is durable, or a power cut would bring that one back behind its successor.
+        let topic = self.state.topics.get(&taken.topic);
+        let follows = topic.is_some_and(|topic| topic.settings.ordering != Ordering::None) && self.awaits_sync();
+        if taken.auto_ack || follows {
             self.answer_synced(reply, Ok(taken));
         } else {
             self.answer_written(reply, Ok(taken));

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use windlass::engine::{
     Counts, CreateGroup, CreateGroupError, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Peek, PeekFilter,
-    Position, Publish, PublishError, Pull, PullError, Pulled, Seek, SeekReport, Settle, SettleAction, SettleOutcome,
-    Wait,
+    Position, Publish, PublishError, Pull, PullError, Pulled, Seek, SeekReport, Settle, SettleAction, SettleError,
+    SettleOutcome, Wait,
 };
 use windlass::log::Step;
 use windlass::model::{
-    AccountName, Group, GroupName, GroupRef, GroupSettings, NewMessage, Offset, Published, Retention, Settled, Start,
-    TopicName, TopicPatch, TopicRef, TopicSettings,
+    AccountName, Group, GroupName, GroupRef, GroupSettings, Key, NewMessage, Offset, Published, Retention, Settled,
+    Start, TopicName, TopicPatch, TopicRef, TopicSettings,
 };
 
 use crate::machine::Machine;
@@ -26,9 +26,13 @@ pub fn topic() -> TopicRef {
 }
 
 pub fn create_topic(machine: &mut Machine) {
+    create_topic_with(machine, TopicSettings::default());
+}
+
+pub fn create_topic_with(machine: &mut Machine, settings: TopicSettings) {
     let engine = machine.engine();
     let name = TopicName::parse("t").unwrap();
-    let request = CreateTopic { account: account(), name, settings: TopicSettings::default() };
+    let request = CreateTopic { account: account(), name, settings };
     machine.wait(async move { engine.create_topic(request).await }).unwrap().unwrap();
 }
 
@@ -69,6 +73,13 @@ pub fn publish(machine: &mut Machine, body_bytes: usize) -> Result<Vec<Published
 
 pub fn publish_batch(machine: &mut Machine, count: usize) {
     publish_all(machine, count, 100).unwrap();
+}
+
+pub fn publish_keyed(machine: &mut Machine, key: &str, count: usize) {
+    let message = NewMessage { key: Some(Key::parse(key).unwrap()), ..NewMessage::default() };
+    let request = Publish { account: account(), topic: topic(), messages: vec![message; count] };
+    let engine = machine.engine();
+    machine.wait(async move { engine.publish(request).await }).unwrap().unwrap();
 }
 
 /// A publish that nobody has turned the engine for yet.
@@ -131,14 +142,24 @@ pub fn ack(machine: &mut Machine, pulled: Pulled) {
     ack_in(machine, "g", pulled);
 }
 
-pub fn ack_in(machine: &mut Machine, group: &str, pulled: Pulled) {
+/// An ack that nobody has turned the engine for yet.
+pub fn acking(
+    machine: &Machine,
+    group: &str,
+    pulled: Pulled,
+) -> impl Future<Output = Result<Vec<SettleOutcome>, SettleError>> + Send + use<> {
     let items: Vec<_> =
         pulled.deliveries.into_iter().map(|one| (LeaseRef::Token(one.token), SettleAction::Ack)).collect();
-    let count = items.len();
     let group = Some(group_of(group));
     let request = Settle { account: account(), topic: topic(), group, items, lateness: Lateness::IfFree };
     let engine = machine.engine();
-    let outcomes = machine.wait(async move { engine.settle(request).await }).unwrap().unwrap();
+    async move { engine.settle(request).await }
+}
+
+pub fn ack_in(machine: &mut Machine, group: &str, pulled: Pulled) {
+    let count = pulled.deliveries.len();
+    let call = acking(machine, group, pulled);
+    let outcomes = machine.wait(call).unwrap().unwrap();
     assert_eq!(outcomes, vec![SettleOutcome::Settled { count: 1 }; count]);
 }
 
