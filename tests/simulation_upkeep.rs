@@ -431,6 +431,18 @@ fn a_pull_is_answered_during_a_sync_for_5_ms_and_after_it() {
     assert!(poll(publishing.as_mut()).is_some());
 }
 
+/// Who waits for it is told nothing, because what was written may be there after the restart that follows.
+#[test]
+fn a_publish_whose_sync_fails_is_not_answered() {
+    let mut machine = ready(71, 4 << 20);
+    let mut publishing = Box::pin(publishing(&machine, 1, 100));
+    assert!(poll(publishing.as_mut()).is_none());
+    machine.turn_during_sync().unwrap();
+    machine.disk.fail(0, Fault::Io);
+    assert!(machine.rig.as_mut().unwrap().run_sync());
+    assert!(poll(publishing.as_mut()).is_none(), "it was answered");
+}
+
 /// A power cut may undo an ack that was not answered yet; by then nobody has what comes behind that message.
 #[test]
 fn in_an_ordered_topic_nobody_gets_the_next_message_before_the_ack_of_the_one_before_is_durable() {
