@@ -18,10 +18,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde::Deserialize;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::bench::histogram::Histogram;
 use crate::disk::{Disk as _, RealDisk};
-use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The log is written round and round in a file of this size, which is all there before the start.
 const LOG_BYTES: u64 = 256 << 20;
@@ -132,10 +132,6 @@ pub fn serve_group_commit(log: &Path) -> io::Result<()> {
 /// A file whose blocks are all there and written, so that a sync has no metadata to write: past the page cache where
 /// that can be, as the log's segments are, because small writes into the large folios of a cached file sync slowly.
 fn prepared(path: &Path, bytes: u64) -> io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let zeros = RealDisk.create(path)?;
     for at in 0..bytes.div_ceil(1 << 20) {
         zeros.write_zeros(at << 20, 1 << 20)?;

@@ -104,7 +104,7 @@ pub fn serve(flags: &Flags) -> Result<(), Failure> {
     if !strange_variables.is_empty() {
         tracing::warn!(variables = ?strange_variables, "these environment variables set nothing");
     }
-    // They make little faster here, and the memory of a quiet server half as large again.
+    // They make nothing faster here that could be measured, and the memory of a quiet server larger by three quarters.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "huge pages stay in use");

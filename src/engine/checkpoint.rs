@@ -2,7 +2,6 @@
 //!
 //! Keys and values are drawn in docs/FORMAT.md, "Index values".
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,14 +14,14 @@ use crate::engine::entry::{
     AccessDisk, Entry, GroupDisk, GroupNo, IdempotencyDisk, PendingDisk, Progress, Sums, TopicDisk, TopicNo,
 };
 use crate::engine::group_state::Pending;
-use crate::engine::rows::{BLOCK_ROWS, BlockOrigin, FrozenBlock, Rows};
+use crate::engine::rows::{BlockOrigin, FrozenBlock, Rows};
 use crate::engine::state::State;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
 use crate::log::Epoch;
 use crate::model::Lsn;
 
-/// With more groups of a topic than this, looking for what they still need would take a checkpoint too long.
-const FORGETTING_GROUPS_MAX: usize = 64;
+/// With more groups of a topic than this, looking for what they still need would hold the writer up.
+const PRUNED_GROUPS_MAX: usize = 64;
 
 /// What changed since the checkpoint before.
 pub struct Delta {
@@ -105,7 +104,7 @@ impl State {
             changes.push(Change::Delete { tree: Tree::Cursors, key: numbered(b"", no) });
             changes.push(all_of(Tree::Leases, b"p", no));
         }
-        self.forget_settled();
+        self.prune_settled();
         let floors: Vec<(TopicNo, u64)> = self.topics.iter().map(|(no, topic)| (*no, self.floor(topic))).collect();
         for (no, floor) in floors {
             let Some(topic) = self.topics.get_mut(&no) else { continue };
@@ -149,9 +148,8 @@ impl State {
                 changes.push(put(Tree::Cursors, numbered(b"", *no), &group.progress));
             }
             for chunk in std::mem::take(&mut group.dirty_chunks) {
-                let range =
-                    group.pendings_from(chunk * BLOCK_ROWS).take_while(|(offset, _)| offset / BLOCK_ROWS == chunk);
-                let kept: Vec<PendingDisk> = range.map(|(offset, pending)| pending.to_disk(offset)).collect();
+                let of_chunk = group.pendings_of(chunk);
+                let kept: Vec<PendingDisk> = of_chunk.map(|(offset, pending)| pending.to_disk(offset)).collect();
                 changes.push(put_or_delete(Tree::Leases, placed(b"p", *no, chunk), &kept));
             }
         }
@@ -179,22 +177,19 @@ impl State {
 
     /// Takes rows away that no group will ever come to again, so that a message that stays behind does not make the
     /// index keep, and write again, all that were settled around it.
-    fn forget_settled(&mut self) {
+    fn prune_settled(&mut self) {
         for topic in self.topics.values_mut() {
             let groups = || topic.groups.iter().filter_map(|no| self.groups.get(no));
             let Some(lowest) = groups().map(|group| group.progress.cursor).min() else { continue };
-            if topic.keeps_settled() || topic.groups.len() > FORGETTING_GROUPS_MAX {
+            if topic.keeps_settled() || topic.groups.len() > PRUNED_GROUPS_MAX {
                 continue;
             }
-            let delayed = &topic.delayed;
-            let needed = |range: Range<u64>| {
-                let pending = groups().flat_map(|group| {
-                    group.pendings_from(range.start).map(|(offset, _)| offset).take_while(|offset| *offset < range.end)
-                });
-                let waiting = range.clone().filter(|offset| delayed.get(*offset).is_some());
+            let needed = |block| {
+                let pending = groups().flat_map(|group| group.pendings_of(block).map(|(offset, _)| offset));
+                let waiting = topic.delayed.chunk(block).into_iter().map(|(offset, ..)| offset);
                 pending.chain(waiting).collect()
             };
-            topic.rows.keep_below(lowest, needed);
+            topic.rows.prune_below(lowest, needed);
         }
     }
 

@@ -137,6 +137,11 @@ impl GroupState {
         self.pending.range(from..).map(|(offset, pending)| (*offset, pending))
     }
 
+    /// The pending messages of one block of offsets.
+    pub fn pendings_of(&self, block: u64) -> impl Iterator<Item = (u64, &Pending)> {
+        self.pendings_from(block * BLOCK_ROWS).take_while(move |(offset, _)| offset / BLOCK_ROWS == block)
+    }
+
     /// Puts a pending message there, or changes it.
     pub fn set(&mut self, offset: u64, pending: Pending) {
         self.remove(offset);

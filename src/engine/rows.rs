@@ -4,7 +4,6 @@
 //! that changed since the last checkpoint stay in memory; clean ones are a cache and may be dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::block::{Block, BlockDisk, Cell};
@@ -14,7 +13,7 @@ use crate::log::Loc;
 /// Messages in a block.
 pub const BLOCK_ROWS: u64 = 512;
 /// Blocks that one checkpoint writes at most only because what was in them is not needed any more.
-const BLOCKS_CLEARED_MAX: u64 = 1024;
+const BLOCKS_PRUNED_MAX: u64 = 1024;
 
 /// The block that `offset` lies in.
 pub const fn block_of(offset: u64) -> u64 {
@@ -148,7 +147,7 @@ pub struct Rows {
     /// The offset the next publish gets.
     tail: u64,
     /// Below this offset only what somebody still needs has been kept.
-    kept_below: u64,
+    pruned_below: u64,
     /// Blocks below this one are not kept anywhere.
     floor_block: u64,
     /// Blocks from this one on have never been in the index.
@@ -161,7 +160,7 @@ impl Rows {
     /// A topic whose index holds the blocks from `floor_block` up to the one of `tail`.
     pub fn restored(tail: u64, floor_block: u64) -> Self {
         let new_from = tail.div_ceil(BLOCK_ROWS);
-        Self { tail, floor_block, new_from, kept_below: floor_block * BLOCK_ROWS, ..Self::default() }
+        Self { tail, floor_block, new_from, pruned_below: floor_block * BLOCK_ROWS, ..Self::default() }
     }
 
     /// The offset the next publish gets.
@@ -264,21 +263,21 @@ impl Rows {
         self.dirty = self.dirty.split_off(&floor);
     }
 
-    /// What lies below `upto` goes, but for the offsets that `needed` names of a range: from blocks that are to be
-    /// written anyway, and from those that lie below `upto` now and did not before, `BLOCKS_CLEARED_MAX` at most.
-    pub fn keep_below(&mut self, upto: u64, needed: impl Fn(Range<u64>) -> BTreeSet<u64>) {
+    /// What lies below `upto` goes, but for the offsets that `needed` names of a block: from blocks that are to be
+    /// written anyway, and from those that lie below `upto` now and did not before, `BLOCKS_PRUNED_MAX` at most.
+    pub fn prune_below(&mut self, upto: u64, needed: impl Fn(u64) -> BTreeSet<u64>) {
         let upto = upto.min(self.tail);
-        let passed = block_of(self.kept_below).max(self.floor_block)..block_of(upto).min(self.new_from);
-        let passed_upto = passed.end.min(passed.start.saturating_add(BLOCKS_CLEARED_MAX));
-        self.kept_below = self.kept_below.max(if passed_upto < passed.end { passed_upto * BLOCK_ROWS } else { upto });
+        let passed = block_of(self.pruned_below).max(self.floor_block)..block_of(upto).min(self.new_from);
+        let passed_upto = passed.end.min(passed.start.saturating_add(BLOCKS_PRUNED_MAX));
+        self.pruned_below =
+            self.pruned_below.max(if passed_upto < passed.end { passed_upto * BLOCK_ROWS } else { upto });
         self.dirty.extend(passed.start..passed_upto);
-        let dirty = self.dirty.range(..upto.div_ceil(BLOCK_ROWS)).copied();
-        for number in dirty {
-            let first = number * BLOCK_ROWS;
-            let range = first..upto.min(first + BLOCK_ROWS);
-            let needed = needed(range.clone());
+        for number in self.dirty.range(..upto.div_ceil(BLOCK_ROWS)).copied() {
+            let (first, needed) = (number * BLOCK_ROWS, needed(number));
             let block = Arc::make_mut(self.blocks.entry(number).or_default());
-            range.filter(|offset| !needed.contains(offset)).for_each(|offset| block.clear(place_in_block(offset)));
+            (first..upto.min(first + BLOCK_ROWS))
+                .filter(|offset| !needed.contains(offset))
+                .for_each(|offset| block.clear(place_in_block(offset)));
         }
     }
 
