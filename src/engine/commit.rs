@@ -44,11 +44,11 @@ impl Writer {
             let late = flight.begun + LEASE_SYNC_MS < self.boot;
             (self.written.is_empty() || late) && self.log.frame_len() < HELD_FRAME_BYTES
         };
-        if !self.flight.as_ref().is_some_and(held_up) {
-            self.write_frame()?;
-        }
         if planted(Defect::AnswerBeforeSync) {
+            self.write_frame()?;
             release(&mut self.synced);
+        } else if !self.flight.as_ref().is_some_and(held_up) {
+            self.write_frame()?;
         }
         let unsynced = self.log.synced_lsn() < self.log.last_lsn();
         let lease_due = self.lease_sync_at.is_some_and(|at| at <= self.boot);
