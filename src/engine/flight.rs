@@ -42,10 +42,6 @@ impl SyncJob {
                 self.over.notify_all();
                 if durable {
                     releases.into_iter().for_each(|release| release());
-                } else {
-                    // Dropped, they would tell that nothing was done, while all of it may be there after a restart:
-                    // nobody is told anything, and the process ends.
-                    std::mem::forget(releases);
                 }
             }
             other => *state = other,

@@ -113,6 +113,11 @@ impl Inbox {
         held.sleeps_for = None;
     }
 
+    /// Whether the writer has stopped as it was asked to.
+    pub fn is_closed(&self) -> bool {
+        self.held().closed
+    }
+
     /// Takes no more; who waits for an answer of what is left is told that the server stops.
     pub fn close(&self) {
         let mut held = self.held();

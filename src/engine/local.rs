@@ -134,11 +134,16 @@ impl LocalEngine {
         }
     }
 
-    /// Has the writer carry out a command.
+    /// Has the writer carry out a command. When the log has failed this never ends: the process is about to, and what
+    /// was asked may be there after a restart, so that nobody is told that it was refused.
     pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.inbox.ask(command(reply))?;
-        answer.await.map_err(|_| Refusal::Stopping)
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(_) if self.inbox.is_closed() => Err(Refusal::Stopping),
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

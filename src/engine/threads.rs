@@ -113,7 +113,6 @@ pub(super) fn spawn(
     threads.push(thread("writer", move || {
         // The senders of the other threads' jobs go with this thread: then they end too.
         let writer = run_writer(writer, &inbox, &jobs);
-        inbox.close();
         drop(stop_keeper);
         if let Err(error) = finish(writer, &*shared.disk, &shared.data_dir, random) {
             abort("the log could not be ended", &error);
@@ -186,6 +185,8 @@ fn run_writer(mut writer: Writer, inbox: &Inbox, jobs: &Jobs) -> Writer {
             sync.run();
         }
         if writer.is_stopped() {
+            // Before what was taken and not decided is dropped: who asked for it is told why.
+            inbox.close();
             return writer;
         }
         if !writer.has_work() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use windlass::engine::local::LocalEngine;
 use windlass::engine::{
     CreateGroup, CreateTopic, Discard, Engine, HandleKind, Lateness, LeaseRef, LookupError, Position, Publish,
-    PublishError, Pull, PullError, Pulled, Redrive, RedriveError, RedriveReport, Refusal, Seek, Settle, SettleAction,
+    PublishError, Pull, PullError, Pulled, Redrive, RedriveError, RedriveReport, Seek, Settle, SettleAction,
     SettleError, SettleOutcome, Wait,
 };
 use windlass::model::{
@@ -80,19 +80,9 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The process ended before it could answer: all may have happened, or nothing.
+    /// It was carried out, but what it came to could not be read.
     pub fn is_none(&self) -> bool {
-        let stopping = |error: &LookupError| *error == LookupError::Refused(Refusal::Stopping);
-        match self {
-            Self::Publish(Err(PublishError::Refused(Refusal::Stopping))) => true,
-            Self::Pull(Err(PullError::Lookup(error))) => stopping(error),
-            Self::Pull(Err(PullError::Unreadable(_))) => true,
-            Self::Settle(Err(SettleError::Lookup(error))) => stopping(error),
-            Self::Redrive(Err(RedriveError::Lookup(error))) => stopping(error),
-            Self::Discard(Err(error)) => stopping(error),
-            Self::Plain(Err(why)) => why.contains("stopping"),
-            _ => false,
-        }
+        matches!(self, Self::Pull(Err(PullError::Unreadable(_))))
     }
 }
 
