@@ -10,6 +10,8 @@ pub const ROUNDING: u64 = 2_000;
 /// A sync that takes a lease with it begins at the latest so long after the lease was given. A power cut before that
 /// sync is over may take the lease, and nothing else.
 pub const FORGOTTEN_LEASE: u64 = 5_000;
+/// Requests answered so long before a power cut tell how long a sync takes at that moment.
+const OF_THEN: u64 = 100_000;
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,21 +32,24 @@ struct Cut {
     /// The end of the life before.
     after: u64,
     at: u64,
-    /// Since when some request that takes a sync had waited for it in vain: the disk was that far behind.
-    behind_since: Option<u64>,
+    /// How long a request that takes a sync took at most by then: so long may the sync take that takes a lease.
+    sync: u64,
 }
 
-/// The power cuts of a history, and how far the disk was behind at each.
+/// The power cuts of a history, and how slow the disk was at each.
 fn cuts(history: &History) -> Vec<Cut> {
-    let publishes = history.publishes.iter().filter(|one| one.end.is_none()).map(|one| one.begin);
-    let settles = history.settles.iter().filter(|one| one.end.is_none()).map(|one| one.begin);
-    let waiting: Vec<u64> = publishes.chain(settles).collect();
+    let publishes = history.publishes.iter().map(|one| (one.begin, one.end));
+    let settles = history.settles.iter().map(|one| (one.begin, one.end.map(|(end, _)| end)));
+    let requests: Vec<(u64, Option<u64>)> = publishes.chain(settles).collect();
     let mut after = 0;
     let mut cuts = Vec::new();
     for ending in &history.endings {
         if ending.death == Death::PowerCut {
-            let behind_since = waiting.iter().copied().filter(|begin| *begin > after && *begin <= ending.at).min();
-            cuts.push(Cut { after, at: ending.at, behind_since });
+            let of_then = requests.iter().filter(|(begin, end)| {
+                *begin > after && *begin <= ending.at && end.is_none_or(|end| end + OF_THEN >= ending.at)
+            });
+            let took = of_then.map(|(begin, end)| end.map_or(ending.at, |end| end.min(ending.at)) - begin);
+            cuts.push(Cut { after, at: ending.at, sync: took.max().unwrap_or_default() });
         }
         after = ending.at;
     }
@@ -107,10 +112,8 @@ impl<'a> Facts<'a> {
     /// Whether a power cut may have taken this lease: the sync that was to take it cannot have been over.
     fn may_be_forgotten(&self, one: &Delivery) -> bool {
         let begun = one.end + FORGOTTEN_LEASE + ROUNDING;
-        self.cuts.iter().any(|cut| {
-            let in_its_life = one.end > cut.after && one.begin <= cut.at;
-            in_its_life && (cut.at <= begun || cut.behind_since.is_some_and(|since| since <= begun))
-        })
+        let in_life_of = |cut: &&Cut| one.end > cut.after && one.begin <= cut.at;
+        self.cuts.iter().filter(in_life_of).any(|cut| cut.at <= begun + cut.sync)
     }
 
     /// Whether a settle was carried out for certain. Where the answer does not tell, a lease that ran on settles
@@ -257,7 +260,7 @@ fn check_seats(facts: &mut Facts<'_>) {
             let (Some(left), Some(right)) = (first.attempt, second.attempt) else { continue };
             if left == right && !facts.may_be_forgotten(first) {
                 complain("I5", format!("attempt {left} was delivered twice"));
-            } else if second.end < first.begin {
+            } else if second.end < first.begin && !facts.may_be_forgotten(second) {
                 complain("I5", format!("attempt {right} came before attempt {left}"));
             }
         }
@@ -282,8 +285,8 @@ fn check_holders(
     };
     for (place, first) in deliveries.iter().enumerate() {
         for later in deliveries.iter().skip(place + 1) {
-            // Without numbers it is not known which of the two came first.
-            let unordered = first.attempt.is_none() && may_follow(later, first);
+            // Without numbers it is not known which of the two came first; and a number that was forgotten comes again.
+            let unordered = (first.attempt.is_none() || facts.may_be_forgotten(later)) && may_follow(later, first);
             if !unordered && !may_follow(first, later) {
                 let until = deadline_of(first, settles, later.end);
                 let what = format!("given out again by {}, and {} held it until {until}", later.end, named(first));

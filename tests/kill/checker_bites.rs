@@ -372,6 +372,33 @@ fn a_power_cut_forgives_the_youngest_leases_alone() {
     };
     assert_eq!(planted(slow(2 * MS)), [""; 0], "the disk was behind: a request from about then had no answer");
     assert_eq!(planted(slow(15 * MS)), ["I4", "I5", "I9"], "it was not that far behind");
+    let answered_late = |took: u64| {
+        move |history: &mut History| {
+            cut(Death::PowerCut, 20 * MS)(history);
+            let begin = 2 * MS;
+            history.publishes.push(Publish { begin, end: Some(begin + took), ..publish("t", "late", 7, 0) });
+            history.deliveries.push(deliver(&publish("t", "late", 7, 0), "g", 1, 800 * MS));
+            history.deliveries.push(deliver(&publish("t", "late", 7, 0), "h", 1, 800 * MS));
+        }
+    };
+    assert!(!planted(answered_late(16 * MS)).contains(&"I5"), "so long does a sync take there");
+    assert!(planted(answered_late(4 * MS)).contains(&"I5"), "it was over by then");
+    // The second lease came during the sync of what gave the first one back.
+    let numbers_again = |after: u64, given_back: Option<Outcome>| {
+        move |history: &mut History| {
+            let one = delivery(history, "g", "a", 1).clone();
+            history.publishes.retain(|one| one.name != "lost");
+            history.settles.push(settle(&one, Word::Nack { delay: 0 }, one.end + 1, given_back));
+            let two = delivery(history, "g", "a", 2);
+            (two.begin, two.end) = (one.end + MS, one.end + 2 * MS);
+            let at = two.end + after;
+            history.endings.push(Ending { at, death: Death::PowerCut });
+            let again = Delivery { token: "again".to_owned(), begin: at + MS, end: at + 2 * MS, ..one };
+            history.deliveries.push(again);
+        }
+    };
+    assert!(!planted(numbers_again(MS, None)).iter().any(|rule| ["I4", "I5"].contains(rule)));
+    assert!(planted(numbers_again(20 * MS, DONE)).contains(&"I5"), "it was old enough");
     let read_late = |history: &mut History| {
         let at = delivery(history, "h", "b", 1).begin + 1;
         history.endings.push(Ending { at, death: Death::PowerCut });
