@@ -13,7 +13,7 @@ use crate::engine::derived::plain_floor;
 use crate::engine::entry::{
     AccessDisk, Entry, GroupDisk, GroupNo, IdempotencyDisk, PendingDisk, Progress, Sums, TopicDisk, TopicNo,
 };
-use crate::engine::group_state::Pending;
+use crate::engine::pending::{FrozenPendings, Pending};
 use crate::engine::rows::{BlockOrigin, FrozenBlock, Rows};
 use crate::engine::state::State;
 use crate::index::{Change, Index, IndexError, IndexReader, Mark, Tree};
@@ -27,6 +27,7 @@ const PRUNED_GROUPS_MAX: usize = 64;
 pub struct Delta {
     pub mark: Mark,
     blocks: Vec<(TopicNo, FrozenBlock)>,
+    pendings: Vec<(GroupNo, FrozenPendings)>,
     changes: Vec<Change>,
 }
 
@@ -92,7 +93,7 @@ impl State {
             "the number of dirty blocks is kept up with every entry"
         );
         let mut changes = Vec::new();
-        let mut blocks = Vec::new();
+        let (mut blocks, mut pendings) = (Vec::new(), Vec::new());
         for no in std::mem::take(&mut self.deleted_topics) {
             changes.push(Change::Delete { tree: Tree::Catalog, key: numbered(b"t", no) });
             changes.push(all_of(Tree::Messages, b"", no));
@@ -147,11 +148,7 @@ impl State {
                 changes.push(put(Tree::Catalog, numbered(b"g", *no), &group.disk));
                 changes.push(put(Tree::Cursors, numbered(b"", *no), &group.progress));
             }
-            for chunk in std::mem::take(&mut group.dirty_chunks) {
-                let of_chunk = group.pendings_of(chunk);
-                let kept: Vec<PendingDisk> = of_chunk.map(|(offset, pending)| pending.to_disk(offset)).collect();
-                changes.push(put_or_delete(Tree::Leases, placed(b"p", *no, chunk), &kept));
-            }
+            pendings.extend(group.freeze().into_iter().map(|frozen| (*no, frozen)));
         }
         self.count_dirty_blocks();
         if std::mem::take(&mut self.access_dirty) {
@@ -172,7 +169,7 @@ impl State {
             epoch: (self.epoch.counter, self.epoch.random),
         };
         changes.push(put(Tree::Catalog, server_key(generation).to_vec(), &server));
-        Delta { mark: Mark { generation, applied: upto, cut_short: false }, blocks, changes }
+        Delta { mark: Mark { generation, applied: upto, cut_short: false }, blocks, pendings, changes }
     }
 
     /// Takes rows away that no group will ever come to again, so that a message that stays behind does not make the
@@ -184,10 +181,9 @@ impl State {
             if topic.keeps_settled() || topic.groups.len() > PRUNED_GROUPS_MAX {
                 continue;
             }
-            let needed = |block| {
-                let pending = groups().flat_map(|group| group.pendings_of(block).map(|(offset, _)| offset));
-                let waiting = topic.delayed.chunk(block).into_iter().map(|(offset, ..)| offset);
-                pending.chain(waiting).collect()
+            let needed = |block, needs: &mut dyn FnMut(u64)| {
+                groups().flat_map(|group| group.pendings_of(block)).for_each(|(offset, _)| needs(offset));
+                topic.delayed.chunk(block).into_iter().for_each(|(offset, ..)| needs(offset));
             };
             topic.rows.prune_below(lowest, needed);
         }
@@ -333,5 +329,9 @@ pub fn write(index: &mut dyn Index, delta: Delta) -> Result<(), IndexError> {
         }
         Ok(put(Tree::Messages, placed(b"", topic, frozen.number), &*block))
     });
-    index.commit(delta.mark, &mut delta.changes.into_iter().map(Ok).chain(blocks))
+    let pendings = delta
+        .pendings
+        .into_iter()
+        .map(|(group, frozen)| Ok(put_or_delete(Tree::Leases, placed(b"p", group, frozen.chunk), &frozen.to_disk())));
+    index.commit(delta.mark, &mut delta.changes.into_iter().map(Ok).chain(pendings).chain(blocks))
 }

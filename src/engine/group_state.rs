@@ -3,61 +3,14 @@
 //! Every change goes through [`GroupState::set`] and [`GroupState::remove`], so that the orders, the
 //! counts and the list of changed chunks can never disagree with the pending set.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::engine::GroupStatus;
-use crate::engine::entry::{GroupDisk, PendingDisk, PendingState, Progress};
+use crate::engine::entry::{GroupDisk, PendingState, Progress};
 use crate::engine::line::{KeyLine, Kind, Line, Stage};
+use crate::engine::pending::{FrozenPendings, Pending, PendingSet};
 use crate::engine::rows::{BLOCK_ROWS, Row};
-use crate::model::{GroupSettings, Lsn, Millis, NameError, Offset, Start};
-
-/// A message below the cursor (or taken from the delayed ones) that the group has not settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    pub row: Row,
-    pub attempt: u32,
-    /// Of the last lease; 0 before the first.
-    pub lease: u64,
-    pub handle: u128,
-    pub state: PendingState,
-    pub superseded: bool,
-    /// The entry that last said all of this: before its segment goes, it is said again.
-    pub said_at: Lsn,
-}
-
-impl Pending {
-    pub fn to_disk(&self, offset: u64) -> PendingDisk {
-        PendingDisk {
-            offset,
-            row: self.row.to_disk(),
-            attempt: self.attempt,
-            lease: self.lease,
-            handle: self.handle,
-            state: self.state,
-            superseded: self.superseded,
-        }
-    }
-
-    pub fn from_disk(disk: &PendingDisk, said_at: Lsn) -> Self {
-        Self {
-            row: Row::from_disk(&disk.row, Default::default()),
-            attempt: disk.attempt,
-            lease: disk.lease,
-            handle: disk.handle,
-            state: disk.state,
-            superseded: disk.superseded,
-            said_at,
-        }
-    }
-
-    const fn stage(&self) -> Stage {
-        match self.state {
-            _ if self.attempt == 0 => Stage::Unstarted,
-            PendingState::Leased { .. } => Stage::Leased,
-            PendingState::Ready | PendingState::Waiting { .. } | PendingState::Withheld => Stage::Returned,
-        }
-    }
-}
+use crate::model::{GroupSettings, Millis, NameError, Offset, Start};
 
 /// A group.
 #[derive(Debug)]
@@ -71,7 +24,7 @@ pub struct GroupState {
     pub due_untaken: u64,
     /// Messages given up (for all) at or above the cursor, published without delay.
     pub gone_ahead: crate::engine::entry::Sums,
-    pending: BTreeMap<u64, Pending>,
+    pending: PendingSet,
     pending_bytes: u64,
     ready: BTreeSet<u64>,
     waiting: BTreeSet<(u64, u64)>,
@@ -100,7 +53,7 @@ impl GroupState {
             untaken: Default::default(),
             due_untaken: 0,
             gone_ahead: Default::default(),
-            pending: BTreeMap::new(),
+            pending: PendingSet::default(),
             pending_bytes: 0,
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -126,20 +79,26 @@ impl GroupState {
     }
 
     pub fn pending(&self, offset: u64) -> Option<&Pending> {
-        self.pending.get(&offset)
+        self.pending.get(offset)
     }
 
     pub fn pendings(&self) -> impl Iterator<Item = (u64, &Pending)> {
-        self.pending.iter().map(|(offset, pending)| (*offset, pending))
+        self.pending.range(0)
     }
 
     pub fn pendings_from(&self, from: u64) -> impl Iterator<Item = (u64, &Pending)> {
-        self.pending.range(from..).map(|(offset, pending)| (*offset, pending))
+        self.pending.range(from)
     }
 
     /// The pending messages of one block of offsets.
     pub fn pendings_of(&self, block: u64) -> impl Iterator<Item = (u64, &Pending)> {
         self.pendings_from(block * BLOCK_ROWS).take_while(move |(offset, _)| offset / BLOCK_ROWS == block)
+    }
+
+    /// What changed since the last checkpoint, by chunk of 512 offsets.
+    pub fn freeze(&mut self) -> Vec<FrozenPendings> {
+        let chunks = std::mem::take(&mut self.dirty_chunks);
+        chunks.into_iter().map(|chunk| self.pending.freeze(chunk)).collect()
     }
 
     /// Puts a pending message there, or changes it.
@@ -169,7 +128,7 @@ impl GroupState {
     /// Takes a pending message away.
     pub fn remove(&mut self, offset: u64) -> Option<Pending> {
         self.dirty_chunks.insert(offset / BLOCK_ROWS);
-        let old = self.pending.remove(&offset)?;
+        let old = self.pending.remove(offset)?;
         let at = (old.row.due, offset);
         match old.state {
             _ if old.attempt == 0 => self.unstarted.remove(at),
@@ -213,9 +172,7 @@ impl GroupState {
 
     /// Forgets all pending messages.
     pub fn clear(&mut self) {
-        for offset in self.pending.keys() {
-            self.dirty_chunks.insert(offset / BLOCK_ROWS);
-        }
+        self.dirty_chunks.extend(self.pending.chunks());
         self.pending.clear();
         self.pending_bytes = 0;
         self.ready.clear();
@@ -282,7 +239,7 @@ impl GroupState {
     }
 
     pub fn first_pending(&self) -> Option<u64> {
-        self.pending.keys().next().copied()
+        self.pending.range(0).next().map(|(offset, _)| offset)
     }
 
     /// When the next lease lapses (boot time).
@@ -315,7 +272,7 @@ impl GroupState {
 
     /// Gives a message back, deliverable at once. No fact: its lapsed deadline says the same.
     pub fn make_ready(&mut self, offset: u64) {
-        if let Some(mut pending) = self.pending.get(&offset).cloned() {
+        if let Some(mut pending) = self.pending.get(offset).cloned() {
             pending.state = PendingState::Ready;
             self.set(offset, pending);
         }
@@ -337,7 +294,7 @@ impl GroupState {
         for (deadline, offset) in std::mem::take(&mut self.leased) {
             let moved = now + deadline.saturating_sub(before);
             self.leased.insert((moved, offset));
-            if let Some(pending) = self.pending.get_mut(&offset) {
+            if let Some(pending) = self.pending.get_mut(offset) {
                 pending.state = PendingState::Leased { deadline: moved };
             }
             self.dirty_chunks.insert(offset / BLOCK_ROWS);
@@ -346,7 +303,7 @@ impl GroupState {
 
     /// The record of a pending message moved; in a rebuild, it may be told of here for the first time.
     pub fn relocate(&mut self, offset: u64, row: &Row) {
-        if let Some(mut pending) = self.pending.get(&offset).cloned() {
+        if let Some(mut pending) = self.pending.get(offset).cloned() {
             pending.row = row.clone();
             self.set(offset, pending);
         }
@@ -374,7 +331,7 @@ impl GroupState {
 mod tests {
     use super::*;
     use crate::engine::entry::RowDisk;
-    use crate::model::{GroupId, GroupName};
+    use crate::model::{GroupId, GroupName, Lsn};
 
     fn group() -> GroupState {
         let name = GroupName::parse("g").expect("a name");

@@ -33,6 +33,7 @@ mod line;
 pub mod local;
 mod look;
 pub mod oracle;
+mod pending;
 mod places;
 mod placing;
 mod recover;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::codec;
 use crate::engine::command::{Command, PullWork, Reply, Taken};
 use crate::engine::entry::{Entry, GroupNo, PendingDisk, Progress};
-use crate::engine::group_state::Pending;
+use crate::engine::pending::Pending;
 use crate::engine::state::{State, note_delayed};
 use crate::engine::writer::Writer;
 use crate::engine::{CreateGroupError, LookupError, PullError, Refusal, SeekReport};

@@ -265,7 +265,7 @@ impl Rows {
 
     /// What lies below `upto` goes, but for the offsets that `needed` names of a block: from blocks that are to be
     /// written anyway, and from those that lie below `upto` now and did not before, `BLOCKS_PRUNED_MAX` at most.
-    pub fn prune_below(&mut self, upto: u64, needed: impl Fn(u64) -> BTreeSet<u64>) {
+    pub fn prune_below(&mut self, upto: u64, needed: impl Fn(u64, &mut dyn FnMut(u64))) {
         let upto = upto.min(self.tail);
         let passed = block_of(self.pruned_below).max(self.floor_block)..block_of(upto).min(self.new_from);
         let passed_upto = passed.end.min(passed.start.saturating_add(BLOCKS_PRUNED_MAX));
@@ -273,11 +273,13 @@ impl Rows {
             self.pruned_below.max(if passed_upto < passed.end { passed_upto * BLOCK_ROWS } else { upto });
         self.dirty.extend(passed.start..passed_upto);
         for number in self.dirty.range(..upto.div_ceil(BLOCK_ROWS)).copied() {
-            let (first, needed) = (number * BLOCK_ROWS, needed(number));
+            let mut keeps = [false; BLOCK_ROWS as usize];
+            needed(number, &mut |offset| keeps[place_in_block(offset)] = true);
             let block = Arc::make_mut(self.blocks.entry(number).or_default());
-            (first..upto.min(first + BLOCK_ROWS))
-                .filter(|offset| !needed.contains(offset))
-                .for_each(|offset| block.clear(place_in_block(offset)));
+            (number * BLOCK_ROWS..upto.min((number + 1) * BLOCK_ROWS))
+                .map(place_in_block)
+                .filter(|place| !keeps[*place])
+                .for_each(|place| block.clear(place));
         }
     }
 

@@ -11,7 +11,8 @@ use crate::engine::entry::{
     AccessDisk, Entry, GoneDisk, GroupDisk, GroupNo, PendingState, Progress, RewrittenDisk, RowDisk, Sums, TopicDisk,
     TopicNo,
 };
-use crate::engine::group_state::{GroupState, Pending};
+use crate::engine::group_state::GroupState;
+use crate::engine::pending::Pending;
 use crate::engine::places::find_row;
 use crate::engine::placing::Staged;
 use crate::engine::rows::Row;
