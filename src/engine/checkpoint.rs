@@ -88,9 +88,9 @@ impl State {
     /// Takes what changed, for a checkpoint that covers the log up to `upto`.
     pub fn freeze(&mut self, generation: u64, upto: Lsn) -> Delta {
         debug_assert_eq!(
-            self.dirty_blocks(),
-            self.topics.values().map(|topic| topic.rows.dirty_blocks()).sum::<usize>(),
-            "the number of dirty blocks is kept up with every entry"
+            self.unsaved(),
+            self.topics.values().map(|topic| topic.rows.unsaved()).sum::<usize>(),
+            "what is unsaved is counted with every entry"
         );
         let mut changes = Vec::new();
         let (mut blocks, mut pendings) = (Vec::new(), Vec::new());
@@ -150,7 +150,7 @@ impl State {
             }
             pendings.extend(group.freeze().into_iter().map(|frozen| (*no, frozen)));
         }
-        self.count_dirty_blocks();
+        self.count_unsaved();
         if std::mem::take(&mut self.access_dirty) {
             changes.push(Change::DeleteRange { tree: Tree::Catalog, from: b"a".to_vec(), to: b"b".to_vec() });
             for record in self.access.records.values() {

@@ -21,8 +21,8 @@ use crate::log::{
 };
 use crate::model::Lsn;
 
-/// Blocks that a rebuild holds in memory before it writes them to the index.
-const REBUILD_BLOCKS: usize = 256;
+/// Messages that a rebuild holds in memory before it writes them to the index.
+const REBUILD_ROWS: usize = 1 << 17;
 
 /// Where the index lies: opened, or set aside and begun anew.
 pub trait IndexPlace: Send + Sync {
@@ -268,7 +268,7 @@ impl Replay for Receiver {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        if self.state.dirty_blocks() >= REBUILD_BLOCKS && !self.state.staged.is_open() {
+        if self.state.unsaved() >= REBUILD_ROWS && !self.state.staged.is_open() {
             let upto = frame.entries().map(|(lsn, _)| lsn).last().unwrap_or(self.applied).max(self.applied);
             self.generation += 1;
             store(&mut *self.index, &mut self.state, self.generation, upto).map_err(|error| error.to_string())?;
@@ -356,7 +356,7 @@ pub fn rebuild(
             if let Some(failed) = failed.take() {
                 return Err(failed);
             }
-            if state.dirty_blocks() >= REBUILD_BLOCKS {
+            if state.unsaved() >= REBUILD_ROWS {
                 generation += 1;
                 store(index, &mut state, generation, Lsn::NONE).map_err(|error| error.to_string())?;
             }

@@ -12,6 +12,8 @@ use crate::log::Loc;
 
 /// Messages in a block.
 pub const BLOCK_ROWS: u64 = 512;
+/// A block that changed takes as much memory by itself as this many messages in it.
+const BLOCK_WEIGHT: usize = 32;
 /// Blocks that one checkpoint writes at most only because what was in them is not needed any more.
 const BLOCKS_PRUNED_MAX: u64 = 1024;
 
@@ -144,6 +146,9 @@ pub struct Rows {
     dirty: BTreeSet<u64>,
     /// In the checkpoint that is being written.
     frozen: BTreeSet<u64>,
+    /// Changes of messages since the last checkpoint began, and of those before that it takes.
+    dirty_rows: usize,
+    frozen_rows: usize,
     /// The offset the next publish gets.
     tail: u64,
     /// Below this offset only what somebody still needs has been kept.
@@ -207,6 +212,7 @@ impl Rows {
         self.tail = self.tail.max(offset + 1);
         Arc::make_mut(self.blocks.entry(block).or_default()).put(place_in_block(offset), row, gone);
         self.dirty.insert(block);
+        self.dirty_rows += 1;
     }
 
     /// Moves the tail without a message: after a rebuild, what lies below is said later or gone.
@@ -224,6 +230,7 @@ impl Rows {
         if matches!(block.cell(place), Cell::Live | Cell::Unknown) {
             Arc::make_mut(block).give_up(place);
             self.dirty.insert(number);
+            self.dirty_rows += 1;
         }
     }
 
@@ -288,15 +295,17 @@ impl Rows {
         self.floor_block
     }
 
-    /// How many blocks changed since the last checkpoint began.
-    pub fn dirty_blocks(&self) -> usize {
-        self.dirty.len()
+    /// What changed since the last checkpoint began, as memory: messages, and for each of their blocks
+    /// [`BLOCK_WEIGHT`] more.
+    pub fn unsaved(&self) -> usize {
+        self.dirty_rows + self.dirty.len() * BLOCK_WEIGHT
     }
 
     /// Hands out what changed, for a checkpoint; until [`Rows::thaw`] it stays in memory. Every block in
     /// between that has never been in the index is handed out too, so that a hole in it means damage.
     pub fn freeze(&mut self) -> Vec<FrozenBlock> {
         self.frozen = std::mem::take(&mut self.dirty);
+        self.frozen_rows = std::mem::take(&mut self.dirty_rows);
         self.frozen_tail = self.tail;
         self.frozen.extend(self.new_from.max(self.floor_block)..self.tail.div_ceil(BLOCK_ROWS));
         let hand_out = |number: &u64| {
@@ -319,6 +328,7 @@ impl Rows {
     /// The checkpoint failed: what it held is to be written again.
     pub fn unfreeze(&mut self) {
         self.dirty.extend(std::mem::take(&mut self.frozen));
+        self.dirty_rows += std::mem::take(&mut self.frozen_rows);
         self.dirty = self.dirty.split_off(&self.floor_block);
     }
 }

@@ -55,8 +55,8 @@ pub struct State {
     pub deleted_groups: Vec<GroupNo>,
     pub idempotency_keys: usize,
     pub staged: Staged,
-    /// Blocks of all topics that changed since the last checkpoint began.
-    dirty_blocks: usize,
+    /// What changed of all topics since the last checkpoint began, as `Rows::unsaved` counts it.
+    unsaved: usize,
     /// Topics with delayed messages; some may have none any more.
     pub(super) delaying: BTreeSet<TopicNo>,
 }
@@ -83,7 +83,7 @@ impl State {
             deleted_groups: Vec::new(),
             idempotency_keys: 0,
             staged: Staged::default(),
-            dirty_blocks: 0,
+            unsaved: 0,
             delaying: BTreeSet::new(),
         }
     }
@@ -289,7 +289,7 @@ impl State {
         let Some(topic) = self.topics.remove(&no) else { return };
         self.topic_names.remove(&(topic.disk.account, topic.disk.name));
         self.topic_ids.remove(&topic.disk.id);
-        self.dirty_blocks -= topic.rows.dirty_blocks();
+        self.unsaved -= topic.rows.unsaved();
         self.delaying.remove(&no);
         self.deleted_topics.push(no);
         for group in topic.groups {
@@ -345,7 +345,7 @@ impl State {
     fn apply_published(&mut self, no: TopicNo, first: u64, before: Sums, rows: &[RowDisk], lsn: Lsn) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
         topic.dirty = true;
-        let (tail_before, dirty_before) = (topic.tail(), topic.rows.dirty_blocks());
+        let (tail_before, unsaved_before) = (topic.tail(), topic.rows.unsaved());
         let mut sums = before;
         for (place, disk) in rows.iter().enumerate() {
             let offset = first + place as u64;
@@ -375,7 +375,7 @@ impl State {
             self.last_id = self.last_id.max(disk.id);
             topic.rows.put(offset, &row, false);
         }
-        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
+        self.unsaved += topic.rows.unsaved() - unsaved_before;
         if topic.tail() > tail_before {
             topic.plain = sums;
         }
@@ -389,9 +389,9 @@ impl State {
         if offset >= topic.tail() {
             topic.plain = row.after();
         }
-        let dirty_before = topic.rows.dirty_blocks();
+        let unsaved_before = topic.rows.unsaved();
         topic.rows.put(offset, &row, false);
-        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
+        self.unsaved += topic.rows.unsaved() - unsaved_before;
     }
 
     fn apply_taken(&mut self, no: GroupNo, taken: &[TakenFact], lsn: Lsn, loader: Loader<'_>) {
@@ -481,9 +481,9 @@ impl State {
             return;
         }
         topic.dirty = true;
-        let dirty_before = topic.rows.dirty_blocks();
+        let unsaved_before = topic.rows.unsaved();
         topic.rows.mark_gone(offset);
-        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
+        self.unsaved += topic.rows.unsaved() - unsaved_before;
         let this = Sums { count: 1, bytes: u64::from(item.body_bytes) };
         if item.delayed {
             forget_delayed(topic, &mut self.groups, offset, self.matured_to);
@@ -513,7 +513,7 @@ impl State {
 
     fn apply_rewritten(&mut self, no: TopicNo, rows: &[RewrittenDisk]) {
         let Some(topic) = self.topics.get_mut(&no) else { return };
-        let dirty_before = topic.rows.dirty_blocks();
+        let unsaved_before = topic.rows.unsaved();
         for RewrittenDisk { offset, before, untaken, gone, row } in rows {
             let row = Row::from_disk(row, *before);
             for group in &topic.groups {
@@ -528,7 +528,7 @@ impl State {
             }
             topic.rows.put(*offset, &row, gone);
         }
-        self.dirty_blocks += topic.rows.dirty_blocks() - dirty_before;
+        self.unsaved += topic.rows.unsaved() - unsaved_before;
         let untaken = rows.iter().filter(|kept| kept.untaken).filter_map(|kept| Some((kept.row.due?, kept.offset)));
         self.drop_taken_of(no, &untaken.collect::<Vec<_>>());
     }
@@ -586,14 +586,14 @@ impl State {
         entries.iter().map(crate::codec::encode).collect()
     }
 
-    /// Blocks that changed since the last checkpoint began.
-    pub const fn dirty_blocks(&self) -> usize {
-        self.dirty_blocks
+    /// What changed since the last checkpoint began, in messages.
+    pub const fn unsaved(&self) -> usize {
+        self.unsaved
     }
 
     /// Makes that number right after anything but an entry changed it.
-    pub fn count_dirty_blocks(&mut self) {
-        self.dirty_blocks = self.topics.values().map(|topic| topic.rows.dirty_blocks()).sum();
+    pub fn count_unsaved(&mut self) {
+        self.unsaved = self.topics.values().map(|topic| topic.rows.unsaved()).sum();
     }
 
     /// During a rebuild a pending message may be told of before its record is; one whose record never

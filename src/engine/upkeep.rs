@@ -7,10 +7,10 @@ use crate::engine::entry::{GroupNo, TopicNo};
 use crate::engine::writer::{HELD_UP_MS, Job, REBUILD_TRIES, STAMP_MS, Writer, millis};
 use crate::log::{Fatal, RollError, Room, Urgency};
 
-/// A checkpoint begins when this many blocks changed, whatever the log says: bounds their memory.
-const CHECKPOINT_BLOCKS: usize = 256;
-/// Publishes are refused while more blocks than this wait for a checkpoint.
-const DIRTY_BLOCKS_MAX: usize = 2048;
+/// A checkpoint begins when this many messages changed, whatever the log says: bounds their memory.
+const CHECKPOINT_ROWS: usize = 1 << 17;
+/// Publishes are refused while more changed messages than this wait for a checkpoint.
+const UNSAVED_ROWS_MAX: usize = 1 << 20;
 /// Clean blocks kept in memory.
 const CACHED_BLOCKS_MAX: usize = 192;
 
@@ -117,7 +117,7 @@ impl Writer {
                 for topic in self.state.topics.values_mut() {
                     topic.rows.unfreeze();
                 }
-                self.state.count_dirty_blocks();
+                self.state.count_unsaved();
                 self.lose_index(&error);
             }
         }
@@ -146,7 +146,7 @@ impl Writer {
                         topic.rows.set_floor(floor);
                     }
                 }
-                self.state.count_dirty_blocks();
+                self.state.count_unsaved();
                 self.rebuilding = false;
                 self.rebuilds_failed = 0;
                 self.generation = generation;
@@ -174,14 +174,14 @@ impl Writer {
 
     /// Publishes are refused while the checkpoints lag behind.
     pub(super) fn lags(&self) -> bool {
-        self.state.dirty_blocks() > DIRTY_BLOCKS_MAX
+        self.state.unsaved() > UNSAVED_ROWS_MAX
     }
 
     /// After each turn: checkpoints, spare segments, time stamps.
     pub(super) fn keep_house(&mut self) -> Result<(), Fatal> {
         let wanted = self.stopping.is_some()
             || self.written_bytes - self.checkpoint_log_mark >= self.options.checkpoint_log_bytes
-            || self.state.dirty_blocks() >= CHECKPOINT_BLOCKS
+            || self.state.unsaved() >= CHECKPOINT_ROWS
             || self.boot >= self.checkpoint_at + millis(self.options.checkpoint_interval);
         if wanted && self.changed && !self.checkpoint_running && !self.rebuilding {
             self.begin_checkpoint()?;
