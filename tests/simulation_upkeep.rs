@@ -12,9 +12,9 @@ mod desk;
 mod machine;
 
 use desk::{
-    ack, ack_in, acking, counts, create_group, create_mortal_group, create_topic, create_topic_with, keep_settled,
-    let_pass, let_pass_shortly, peek_all, publish, publish_batch, publish_keyed, publishing, pull, pulling, seek,
-    topic_counts, try_create_group, try_pull, try_seek,
+    ack, ack_in, acking, counts, create_group, create_mortal_group, create_topic, create_topic_called,
+    create_topic_with, keep_settled, let_pass, let_pass_shortly, peek_all, publish, publish_batch, publish_keyed,
+    publish_to, publishing, pull, pulling, seek, topic_counts, try_create_group, try_pull, try_seek,
 };
 use machine::{Machine, poll};
 use windlass::disk::sim::Fault;
@@ -401,6 +401,17 @@ fn the_index_keeps_what_stays_behind_and_not_what_was_settled_around_it() {
     machine.kill();
     machine.start().unwrap();
     assert_eq!((peek_all(&mut machine), topic_counts(&mut machine).ready), (50, 50));
+}
+
+/// What may wait for a checkpoint is bounded by its memory: a message in each of many topics is little.
+#[test]
+fn publishes_to_many_topics_go_on_while_no_checkpoint_is_written() {
+    let mut machine = ready(91, 16 << 20);
+    let names: Vec<String> = (0..2_500).map(|number| format!("t{number}")).collect();
+    names.iter().for_each(|name| create_topic_called(&mut machine, name, TopicSettings::default()));
+    for name in &names {
+        publish_to(&mut machine, name).unwrap();
+    }
 }
 
 /// A sync that takes long may be one that fails: who pulls then is answered when it is over, and not before.

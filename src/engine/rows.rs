@@ -341,3 +341,28 @@ pub enum BlockOrigin {
     /// It must: if it does not, it is damaged.
     Known,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::entry::RowDisk;
+
+    #[test]
+    fn what_is_unsaved_counts_messages_and_blocks_and_comes_back_when_a_checkpoint_fails() {
+        let row = Row::from_disk(&RowDisk::unknown(), Default::default());
+        let mut rows = Rows::default();
+        for offset in [0, 1, 2, BLOCK_ROWS] {
+            rows.put(offset, &row, false);
+        }
+        assert_eq!(rows.unsaved(), 4 + 2 * BLOCK_WEIGHT);
+        rows.freeze();
+        assert_eq!(rows.unsaved(), 0);
+        rows.mark_gone(1);
+        assert_eq!(rows.unsaved(), 1 + BLOCK_WEIGHT);
+        rows.unfreeze();
+        assert_eq!(rows.unsaved(), 5 + 2 * BLOCK_WEIGHT);
+        rows.freeze();
+        rows.thaw();
+        assert_eq!(rows.unsaved(), 0);
+    }
+}

@@ -30,8 +30,12 @@ pub fn create_topic(machine: &mut Machine) {
 }
 
 pub fn create_topic_with(machine: &mut Machine, settings: TopicSettings) {
+    create_topic_called(machine, "t", settings);
+}
+
+pub fn create_topic_called(machine: &mut Machine, name: &str, settings: TopicSettings) {
     let engine = machine.engine();
-    let name = TopicName::parse("t").unwrap();
+    let name = TopicName::parse(name).unwrap();
     let request = CreateTopic { account: account(), name, settings };
     machine.wait(async move { engine.create_topic(request).await }).unwrap().unwrap();
 }
@@ -80,6 +84,13 @@ pub fn publish_keyed(machine: &mut Machine, key: &str, count: usize) {
     let request = Publish { account: account(), topic: topic(), messages: vec![message; count] };
     let engine = machine.engine();
     machine.wait(async move { engine.publish(request).await }).unwrap().unwrap();
+}
+
+pub fn publish_to(machine: &mut Machine, topic: &str) -> Result<Vec<Published>, PublishError> {
+    let topic = TopicRef::Name(TopicName::parse(topic).unwrap());
+    let request = Publish { account: account(), topic, messages: vec![NewMessage::default()] };
+    let engine = machine.engine();
+    machine.wait(async move { engine.publish(request).await }).unwrap()
 }
 
 /// A publish that nobody has turned the engine for yet.
