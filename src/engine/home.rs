@@ -8,7 +8,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::clock::Clock;
 use crate::disk::{Disk, RealDisk, read_file};
@@ -21,6 +24,10 @@ use crate::log::{Options, Place};
 
 /// The format this build writes.
 pub const FORMAT: u32 = 1;
+
+/// How long a lock is waited for.
+const LOCK_TIME_MAX: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everything a local engine is opened with.
 #[derive(Debug, Clone, Default)]
@@ -179,10 +186,10 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io_error("open", &path)(error)),
         };
-        let held = lock.as_ref().map(|lock| rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockShared));
+        let held = lock.as_ref().map(|lock| flock(lock, FlockOperation::NonBlockingLockShared));
         match held {
             None | Some(Ok(())) => {}
-            Some(Err(rustix::io::Errno::WOULDBLOCK)) => return Err(HomeError::InUse(dir.to_owned())),
+            Some(Err(Errno::WOULDBLOCK)) => return Err(HomeError::InUse(dir.to_owned())),
             Some(Err(error)) => return Err(io_error("lock", &path)(error.into())),
         }
         let is_copy = dir.join("IDENTITY").exists() && !identity_holds(&RealDisk, dir)?;
@@ -236,6 +243,18 @@ pub(super) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Tries for [`LOCK_TIME_MAX`]: a process that is being started has every lock of the one that starts it, until it
+/// begins its own program.
+fn flock(file: &File, how: FlockOperation) -> Result<(), Errno> {
+    let began = Instant::now();
+    loop {
+        match rustix::fs::flock(file, how) {
+            Err(Errno::WOULDBLOCK) if began.elapsed() < LOCK_TIME_MAX => std::thread::sleep(LOCK_PAUSE),
+            tried => return tried,
+        }
+    }
+}
+
 /// Keeps every other server out of `dir` while the answer lives.
 pub fn take_lock(dir: &Path) -> Result<File, HomeError> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -243,9 +262,9 @@ pub fn take_lock(dir: &Path) -> Result<File, HomeError> {
     let mut options = std::fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(&path).map_err(io_error("open", &path))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::InUse(dir.to_owned())),
+        Err(Errno::WOULDBLOCK) => Err(HomeError::InUse(dir.to_owned())),
         Err(error) => Err(io_error("lock", &path)(error.into())),
     }
 }
