@@ -158,6 +158,11 @@ impl State {
                 changes.push(put(Tree::Catalog, key, &AccessDisk::from_model(record)));
             }
         }
+        changes.push(self.server_record(generation));
+        Delta { mark: Mark { generation, applied: upto, cut_short: false }, blocks, pendings, changes }
+    }
+
+    fn server_record(&self, generation: u64) -> Change {
         let server = ServerDisk {
             generation,
             next_topic: self.next_topic,
@@ -168,8 +173,16 @@ impl State {
             boot: self.boot,
             epoch: (self.epoch.counter, self.epoch.random),
         };
-        changes.push(put(Tree::Catalog, server_key(generation).to_vec(), &server));
-        Delta { mark: Mark { generation, applied: upto, cut_short: false }, blocks, pendings, changes }
+        put(Tree::Catalog, server_key(generation).to_vec(), &server)
+    }
+
+    /// Takes the rows that changed, for an index that is built from the whole log. No start continues from it.
+    pub fn spill(&mut self, generation: u64) -> Delta {
+        let topics = self.topics.iter_mut();
+        let blocks = topics.flat_map(|(no, topic)| topic.rows.spill().into_iter().map(|block| (*no, block))).collect();
+        self.count_unsaved();
+        let mark = Mark { generation, applied: Lsn::NONE, cut_short: false };
+        Delta { mark, blocks, pendings: Vec::new(), changes: vec![self.server_record(generation)] }
     }
 
     /// Takes rows away that no group will ever come to again, so that a message that stays behind does not make the

@@ -28,6 +28,9 @@ pub struct Limits {
     /// Messages of one topic that were published with a delay and not taken by every group; at the bound, a
     /// publish with a delay is refused.
     pub delayed_max: usize,
+    /// Messages that are held in memory while an index is built from the log, before they are written to it; each
+    /// block of them counts as 32 more.
+    pub rebuild_rows: usize,
 }
 
 impl Default for Limits {
@@ -43,6 +46,7 @@ impl Default for Limits {
             access_max: 10_000,
             returned_max: 100_000,
             delayed_max: 1_000_000,
+            rebuild_rows: 1 << 17,
         }
     }
 }

@@ -21,9 +21,6 @@ use crate::log::{
 };
 use crate::model::Lsn;
 
-/// Messages that a rebuild holds in memory before it writes them to the index.
-const REBUILD_ROWS: usize = 1 << 17;
-
 /// Where the index lies: opened, or set aside and begun anew.
 pub trait IndexPlace: Send + Sync {
     /// Opens what is there.
@@ -143,6 +140,7 @@ fn with_index(
         lost,
         failed: None,
         first_frame: false,
+        whole: false,
         cuts: Vec::new(),
     };
     let opening = Opening {
@@ -186,6 +184,8 @@ struct Receiver {
     failed: Option<String>,
     /// The next frame is the first of a whole log: its head counts.
     first_frame: bool,
+    /// The replay begins at the first segment kept.
+    whole: bool,
     cuts: Vec<CutTail>,
 }
 
@@ -233,7 +233,7 @@ impl Replay for Receiver {
     fn start(&mut self, start: ReplayStart) {
         match start {
             ReplayStart::Whole(_) => {
-                self.first_frame = true;
+                (self.first_frame, self.whole) = (true, true);
                 if self.applied != Lsn::NONE || self.generation > 0 {
                     self.begin_anew("the log does not go with it");
                 }
@@ -268,7 +268,11 @@ impl Replay for Receiver {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        if self.state.unsaved() >= REBUILD_ROWS && !self.state.staged.is_open() {
+        if self.whole && self.state.unsaved() >= self.limits.rebuild_rows {
+            self.generation += 1;
+            let delta = self.state.spill(self.generation);
+            checkpoint::write(&mut *self.index, delta).map_err(|error| error.to_string())?;
+        } else if self.state.unsaved() >= self.limits.rebuild_rows && !self.state.staged.is_open() {
             let upto = frame.entries().map(|(lsn, _)| lsn).last().unwrap_or(self.applied).max(self.applied);
             self.generation += 1;
             store(&mut *self.index, &mut self.state, self.generation, upto).map_err(|error| error.to_string())?;
@@ -282,7 +286,8 @@ impl Replay for Receiver {
     }
 }
 
-/// Writes a checkpoint in the middle of a replay, and lets go of its blocks.
+/// Writes a checkpoint of a replay, and lets go of its blocks. In its middle the replay must have begun with a
+/// checkpoint: what is live and was said before is known only then.
 fn store(index: &mut dyn Index, state: &mut State, generation: u64, upto: Lsn) -> Result<(), IndexError> {
     let delta = state.freeze(generation, upto);
     checkpoint::write(index, delta)?;
@@ -356,9 +361,10 @@ pub fn rebuild(
             if let Some(failed) = failed.take() {
                 return Err(failed);
             }
-            if state.unsaved() >= REBUILD_ROWS {
+            if state.unsaved() >= limits.rebuild_rows {
                 generation += 1;
-                store(index, &mut state, generation, Lsn::NONE).map_err(|error| error.to_string())?;
+                let delta = state.spill(generation);
+                checkpoint::write(index, delta).map_err(|error| error.to_string())?;
             }
         }
     }

@@ -149,6 +149,8 @@ pub struct Rows {
     /// Changes of messages since the last checkpoint began, and of those before that it takes.
     dirty_rows: usize,
     frozen_rows: usize,
+    /// Blocks behind `new_from` that were written before any checkpoint: the index has no others there.
+    spilled: BTreeSet<u64>,
     /// The offset the next publish gets.
     tail: u64,
     /// Below this offset only what somebody still needs has been kept.
@@ -193,8 +195,13 @@ impl Rows {
     }
 
     /// What is not known lies in the index, if that has the block.
-    const fn unknown(&self, block: u64) -> Found {
-        if block >= self.new_from { Found::Absent } else { Found::Away(block) }
+    fn unknown(&self, block: u64) -> Found {
+        if self.is_stored(block) { Found::Away(block) } else { Found::Absent }
+    }
+
+    /// Whether the index has the block, in some version.
+    fn is_stored(&self, block: u64) -> bool {
+        block < self.new_from || self.spilled.contains(&block)
     }
 
     /// Whether the message at `offset` is known to be given up, whatever else is known of it.
@@ -246,7 +253,7 @@ impl Rows {
     /// Whether the block is in memory, whole.
     pub fn is_loaded(&self, block: u64) -> bool {
         block < self.floor_block
-            || block >= self.new_from
+            || !self.is_stored(block)
             || self.blocks.get(&block).is_some_and(|held| held.is_complete(self.count_in(block)))
     }
 
@@ -268,6 +275,7 @@ impl Rows {
         self.floor_block = floor;
         self.blocks = self.blocks.split_off(&floor);
         self.dirty = self.dirty.split_off(&floor);
+        self.spilled = self.spilled.split_off(&floor);
     }
 
     /// What lies below `upto` goes, but for the offsets that `needed` names of a block: from blocks that are to be
@@ -307,18 +315,35 @@ impl Rows {
         self.frozen = std::mem::take(&mut self.dirty);
         self.frozen_rows = std::mem::take(&mut self.dirty_rows);
         self.frozen_tail = self.tail;
-        self.frozen.extend(self.new_from.max(self.floor_block)..self.tail.div_ceil(BLOCK_ROWS));
+        let new = self.new_from.max(self.floor_block)..self.tail.div_ceil(BLOCK_ROWS);
+        self.frozen.extend(new.filter(|number| !self.spilled.contains(number)));
+        let empty = Arc::default();
         let hand_out = |number: &u64| {
-            let origin = if *number >= self.new_from { BlockOrigin::New } else { BlockOrigin::Known };
-            let block = self.blocks.get(number).cloned().unwrap_or_default();
+            let origin = if self.is_stored(*number) { BlockOrigin::Known } else { BlockOrigin::New };
+            let block = self.blocks.get(number).unwrap_or(&empty).clone();
             FrozenBlock { number: *number, block, origin, count: self.count_in(*number) }
         };
         self.frozen.iter().map(hand_out).collect()
     }
 
+    /// Hands out what changed and forgets it, for an index that is built from the whole log: what the log has not said
+    /// again yet may lie anywhere, so that no floor is known before its end.
+    pub fn spill(&mut self) -> Vec<FrozenBlock> {
+        self.dirty_rows = 0;
+        let mut out = Vec::new();
+        for number in std::mem::take(&mut self.dirty) {
+            let Some(block) = self.blocks.remove(&number) else { continue };
+            let origin = if self.is_stored(number) { BlockOrigin::Known } else { BlockOrigin::New };
+            self.spilled.insert(number);
+            out.push(FrozenBlock { number, block, origin, count: self.count_in(number) });
+        }
+        out
+    }
+
     /// The checkpoint is durable. Answers the blocks that became clean.
     pub fn thaw(&mut self) -> Vec<u64> {
         self.new_from = self.new_from.max(self.frozen_tail.div_ceil(BLOCK_ROWS));
+        self.spilled = self.spilled.split_off(&self.new_from);
         let thawed = std::mem::take(&mut self.frozen);
         thawed.into_iter().filter(|block| !self.dirty.contains(block) && self.blocks.contains_key(block)).collect()
     }

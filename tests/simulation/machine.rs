@@ -100,6 +100,8 @@ pub struct Machine {
     pub checkpoint_interval: Duration,
     /// The disk may be full.
     pub bounded: bool,
+    /// Indexes are built from the log in many small pieces.
+    pub spills: bool,
 }
 
 /// Lines of a history that a failure prints.
@@ -119,6 +121,7 @@ impl Machine {
             segment_bytes,
             checkpoint_interval: Duration::from_secs(2),
             bounded: false,
+            spills: seed.is_multiple_of(2),
         }
     }
 
@@ -137,6 +140,7 @@ impl Machine {
             segment_bytes: self.segment_bytes,
             checkpoint_interval: self.checkpoint_interval,
             bounded: self.bounded,
+            spills: self.spills,
         }
     }
 
@@ -158,7 +162,7 @@ impl Machine {
             },
             clock: self.clock.clone(),
             place: Arc::new(self.place.clone()),
-            limits: Limits::default(),
+            limits: Limits { rebuild_rows: if self.spills { 150 } else { 1 << 17 }, ..Limits::default() },
             options: WriterOptions {
                 checkpoint_log_bytes: self.segment_bytes / 3,
                 checkpoint_interval: self.checkpoint_interval,
