@@ -12,16 +12,17 @@ mod desk;
 mod machine;
 
 use desk::{
-    ack, ack_in, acking, counts, create_group, create_mortal_group, create_topic, create_topic_called,
-    create_topic_with, keep_settled, let_pass, let_pass_shortly, peek_all, publish, publish_batch, publish_keyed,
-    publish_to, publishing, pull, pulling, seek, topic_counts, try_create_group, try_pull, try_seek,
+    ack, ack_in, acking, counts, create_group, create_group_of_first_pull, create_mortal_group, create_topic,
+    create_topic_called, create_topic_with, keep_settled, let_pass, let_pass_shortly, peek_all, publish, publish_batch,
+    publish_delayed, publish_keyed, publish_tagged, publish_to, publishing, pull, pull_as, pull_request, pulling, seek,
+    topic_counts, try_create_group, try_pull, try_seek,
 };
-use machine::{Machine, poll};
+use machine::{Machine, Place, poll};
 use windlass::disk::sim::Fault;
-use windlass::engine::CreateGroupError;
+use windlass::engine::{CreateGroupError, Pull};
 use windlass::index::{Index, Mood};
 use windlass::log::Step;
-use windlass::model::{Ordering, TopicSettings};
+use windlass::model::{Delivery, Ordering, Start, Tag, TagFilter, TopicSettings};
 
 fn ready(seed: u64, segment_bytes: u64) -> Machine {
     let mut machine = Machine::new(seed, segment_bytes);
@@ -401,6 +402,69 @@ fn the_index_keeps_what_stays_behind_and_not_what_was_settled_around_it() {
     machine.kill();
     machine.start().unwrap();
     assert_eq!((peek_all(&mut machine), topic_counts(&mut machine).ready), (50, 50));
+}
+
+/// What stays behind is said again far behind its place when its segment goes; an index that is built from such a log,
+/// in pieces, must not take all below the groups' cursors to be gone by then.
+#[test]
+fn a_message_that_stays_behind_is_found_again_when_the_index_is_built_in_pieces() {
+    let day = std::time::Duration::from_secs(24 * 3_600);
+    let mut machine = ready(96, 64 << 10);
+    assert!(machine.spills);
+    publish_delayed(&mut machine, day);
+    let first = machine.segments()[0];
+    for _ in 0..100 {
+        publish_batch(&mut machine, 40);
+        let pulled = pull(&mut machine, 40);
+        ack(&mut machine, pulled);
+        let_pass(&mut machine);
+    }
+    assert!(machine.segments()[0] > first, "its segment went");
+    machine.kill();
+    machine.place = Place::default();
+    machine.start().unwrap();
+    assert_eq!(topic_counts(&mut machine).delayed, 1);
+    machine.advance(day.as_millis() as u64);
+    assert_eq!(pull(&mut machine, 10).deliveries.len(), 1);
+}
+
+/// The first pull chooses for good where its group begins, also when the power is cut right behind its answer.
+#[test]
+fn where_a_first_pull_began_survives_a_power_cut() {
+    for seed in 0..8 {
+        let mut machine = ready(100 + seed, 4 << 20);
+        publish_batch(&mut machine, 3);
+        create_group_of_first_pull(&mut machine, "late");
+        let at_tail = || Pull { start: Some(Start::Tail), ..pull_request("late", 10, 1_000) };
+        assert_eq!(pull_as(&mut machine, at_tail()).len(), 0);
+        machine.power_cut(seed);
+        machine.start().unwrap();
+        publish_batch(&mut machine, 1);
+        assert_eq!(pull_as(&mut machine, at_tail()).len(), 1, "seed {seed}");
+    }
+}
+
+/// What the filter of a pull passes in an ordered topic is passed for good, also when the power is cut right behind its
+/// answer.
+#[test]
+fn what_a_filter_passed_in_an_ordered_topic_stays_passed_over_a_power_cut() {
+    for seed in 0..8 {
+        let mut machine = Machine::new(110 + seed, 4 << 20);
+        machine.start().unwrap();
+        let_pass(&mut machine);
+        create_topic_with(&mut machine, TopicSettings { ordering: Ordering::PerKey, ..TopicSettings::default() });
+        create_group(&mut machine, "g");
+        publish_tagged(&mut machine, "k", &["a", "b"]);
+        let filter = Some(TagFilter::AnyOf(vec![Tag::parse("b").unwrap()]));
+        let taken = pull_as(&mut machine, Pull { filter, ..pull_request("g", 10, 1_000) });
+        assert_eq!(taken.len(), 1);
+        machine.power_cut(seed);
+        machine.start().unwrap();
+        machine.advance(2_000);
+        let after = pull(&mut machine, 10).deliveries;
+        let offsets = |list: &[Delivery]| list.iter().map(|one| one.message.head.offset).collect::<Vec<_>>();
+        assert_eq!(offsets(&after), offsets(&taken), "seed {seed}");
+    }
 }
 
 /// What may wait for a checkpoint is bounded by its memory: a message in each of many topics is little.

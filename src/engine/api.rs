@@ -330,7 +330,8 @@ pub struct Redrive {
     pub limit: usize,
 }
 
-/// What a redrive did.
+/// What a redrive did. One without offsets is done a block at a time: where something keeps it from going on, this tells
+/// what it did until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedriveReport {
     /// Messages moved back.

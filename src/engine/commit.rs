@@ -62,8 +62,10 @@ impl Writer {
                 release(&mut self.synced);
             }
         }
+        // What a held frame says can only be read when it is written.
+        let waits = self.must_sync || self.is_building();
         match &mut self.flight {
-            _ if self.must_sync => self.synced.append(&mut self.reads),
+            _ if waits => self.synced.append(&mut self.reads),
             Some(flight) => flight.reads.append(&mut self.reads),
             None => release(&mut self.reads),
         }
@@ -90,13 +92,11 @@ impl Writer {
     fn begin_sync(&mut self) -> Flight {
         let tail = |no: TopicNo| Some((no, self.state.topics.get(&no)?.tail()));
         let tails = std::mem::take(&mut self.published).into_iter().filter_map(tail).collect();
-        let mut releases = std::mem::take(&mut self.synced);
-        if let Some(show) = self.show_access() {
-            // Before anybody has an answer that speaks of it: requests look at it without asking the writer.
-            releases.insert(0, show);
-        }
+        let releases = std::mem::take(&mut self.synced);
+        // Before anybody has an answer that speaks of it: requests look at it without asking the writer.
+        let show = self.show_access();
         (self.must_sync, self.lease_sync_at) = (false, None);
-        Flight::new(self.log.begin_sync(), releases, self.boot, tails)
+        Flight::new(self.log.begin_sync(), show, releases, self.boot, tails)
     }
 
     pub(super) fn land_if_over(&mut self) -> Result<(), Fatal> {

@@ -82,7 +82,7 @@ impl Writer {
         };
         match self.try_pull(topic, group, &work, need) {
             Tried::Took(taken) => {
-                self.answer_pull(reply, *taken);
+                self.answer_pull(reply, *taken, work.filter.is_some());
                 Step::Done
             }
             Tried::Nothing => self.wait(group, work, reply),
@@ -95,12 +95,13 @@ impl Writer {
         }
     }
 
-    fn answer_pull(&mut self, reply: Reply<Result<Taken, PullError>>, taken: Taken) {
-        // In an ordered topic a message may be there to take because the one before it was settled: nobody learns of
-        // that before it is durable, or a power cut would bring that one back behind its successor.
+    fn answer_pull(&mut self, reply: Reply<Result<Taken, PullError>>, taken: Taken, filters: bool) {
+        // In an ordered topic a message may be there to take because the one before it was settled, or passed by the
+        // filter of this pull: nobody learns of that before it is durable, or a power cut would bring that one back
+        // behind its successor.
         let topic = self.state.topics.get(&taken.topic);
-        let follows = topic.is_some_and(|topic| topic.settings.ordering != Ordering::None) && self.awaits_sync();
-        if taken.auto_ack || follows {
+        let is_ordered = topic.is_some_and(|topic| topic.settings.ordering != Ordering::None);
+        if taken.auto_ack || (is_ordered && (filters || self.awaits_sync())) {
             self.answer_synced(reply, Ok(taken));
         } else {
             self.answer_written(reply, Ok(taken));
@@ -308,7 +309,7 @@ impl Writer {
                 Wait::None | Wait::Any(_) => 1,
             };
             match self.try_pull(topic, group, &waiter.work, need) {
-                Tried::Took(taken) => self.answer_pull(waiter.reply, *taken),
+                Tried::Took(taken) => self.answer_pull(waiter.reply, *taken, waiter.work.filter.is_some()),
                 Tried::Refused(error) => self.answer_synced(waiter.reply, Err(error)),
                 Tried::Nothing => {
                     // What is not there for one is not there for others; but one may want a whole batch, or
@@ -330,7 +331,7 @@ impl Writer {
                             _pins: Vec::new(),
                             auto_ack: false,
                         };
-                        self.answer_pull(waiter.reply, empty);
+                        self.answer_pull(waiter.reply, empty, false);
                     } else {
                         if time_up {
                             self.held_up.insert(group);

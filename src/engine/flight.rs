@@ -20,7 +20,8 @@ pub struct SyncJob {
 }
 
 enum State {
-    Asked(PendingSync, Vec<Release>),
+    /// What is to be seen before the writer goes on, and the answers.
+    Asked(PendingSync, Option<Release>, Vec<Release>),
     Running,
     Over(Result<Duration, Fatal>),
     /// The writer knows.
@@ -32,11 +33,14 @@ impl SyncJob {
     pub fn run(&self) {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Running) {
-            State::Asked(sync, releases) => {
+            State::Asked(sync, show, releases) => {
                 drop(state);
                 let begun = Instant::now();
                 let result = sync.run().map(|()| begun.elapsed());
                 let durable = result.is_ok();
+                if let Some(show) = show.filter(|_| durable) {
+                    show();
+                }
                 *self.state() = State::Over(result);
                 self.is_over.store(true, Ordering::Release);
                 self.over.notify_all();
@@ -79,8 +83,14 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub fn new(sync: PendingSync, releases: Vec<Release>, begun: u64, tails: Vec<(TopicNo, u64)>) -> Self {
-        let state = Mutex::new(State::Asked(sync.clone(), releases));
+    pub fn new(
+        sync: PendingSync,
+        show: Option<Release>,
+        releases: Vec<Release>,
+        begun: u64,
+        tails: Vec<(TopicNo, u64)>,
+    ) -> Self {
+        let state = Mutex::new(State::Asked(sync.clone(), show, releases));
         let job = Arc::new(SyncJob { state, over: Condvar::new(), is_over: AtomicBool::new(false) });
         Self { job, sync, begun, tails, reads: Vec::new() }
     }

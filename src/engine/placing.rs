@@ -120,7 +120,11 @@ impl Writer {
                 self.answer_synced(reply, answer);
             }
             (Then::Created(reply), Some(refusal)) => self.answer_synced(reply, Err(refusal.into())),
-            (Then::Pull(work, reply), None) => commands.push_front(Command::Pull(work, reply)),
+            (Then::Pull(work, reply), None) => {
+                // Once for all: a power cut must not let another pull choose another place.
+                self.commit_durably()?;
+                commands.push_front(Command::Pull(work, reply));
+            }
             (Then::Pull(_, reply), Some(refusal)) => {
                 self.answer_synced(reply, Err(LookupError::from(refusal).into()));
             }

@@ -269,9 +269,16 @@ impl LocalEngine {
         while let Some(at) = from {
             let work =
                 LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from: at };
-            let page = self.page(work).await?;
+            // What was moved stays moved: who asked learns of it, whatever keeps the rest from being moved.
+            let page = match self.page(work).await {
+                Err(_) if report.moved > 0 => break,
+                page => page?,
+            };
             let offsets = page.rows.iter().map(|row| Offset::new(row.offset)).collect();
-            let done = self.redrive_these(&request, offsets, request.limit - report.moved as usize).await?;
+            let done = match self.redrive_these(&request, offsets, request.limit - report.moved as usize).await {
+                Err(_) if report.moved > 0 => break,
+                done => done?,
+            };
             report = RedriveReport { moved: report.moved + done.moved, left: report.left + done.left };
             from = page.next.filter(|_| report.moved < request.limit as u64);
         }

@@ -10,6 +10,9 @@ use crate::log::{Fatal, Room, Urgency};
 /// after this long, in ms.
 const LOOK_AGAIN_MS: u64 = 20;
 
+/// Bytes of the log that one trim takes at most.
+pub(super) const TRIM_BYTES: usize = 4096;
+
 /// Of what one turn may sweep, each group gets this much at least.
 const SWEEP_SHARE_MIN: usize = 64;
 
@@ -95,7 +98,7 @@ impl Writer {
         let due: Vec<TopicNo> =
             self.trims.iter().take_while(|(at, _)| *at <= self.state.now).map(|(_, no)| *no).collect();
         for no in due {
-            match self.room(4096, Urgency::Essential) {
+            match self.room(TRIM_BYTES, Urgency::Essential) {
                 Room::Fits => {}
                 Room::NeedsRoll => self.commit_and_roll()?,
                 Room::Full | Room::TooLarge => {

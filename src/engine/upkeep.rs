@@ -4,6 +4,7 @@
 use crate::engine::Refusal;
 use crate::engine::command::{Command, JobDone, Reply, Sealed};
 use crate::engine::entry::{GroupNo, TopicNo};
+use crate::engine::sweep::TRIM_BYTES;
 use crate::engine::writer::{HELD_UP_MS, Job, REBUILD_TRIES, STAMP_MS, Writer, millis};
 use crate::log::{Fatal, RollError, Room, Urgency};
 
@@ -58,7 +59,10 @@ impl Writer {
                         if let Some(state) = self.state.topics.get_mut(&topic) {
                             state.rows.load(block, &stored);
                             if self.trim_waits.get(&topic) == Some(&block) {
-                                self.trim(topic);
+                                match self.room(TRIM_BYTES, Urgency::Essential) {
+                                    Room::Fits => self.trim(topic),
+                                    _ => self.plan_trim(topic, self.state.now),
+                                }
                             }
                             let Some(state) = self.state.topics.get(&topic) else { return };
                             self.cached.push_back((topic, block));

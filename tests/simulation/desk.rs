@@ -11,8 +11,8 @@ use windlass::engine::{
 };
 use windlass::log::Step;
 use windlass::model::{
-    AccountName, Group, GroupName, GroupRef, GroupSettings, Key, NewMessage, Offset, Published, Retention, Settled,
-    Start, TopicName, TopicPatch, TopicRef, TopicSettings,
+    AccountName, Delivery, Group, GroupName, GroupRef, GroupSettings, Key, NewMessage, Offset, Published, Retention,
+    Settled, Start, Tag, TopicName, TopicPatch, TopicRef, TopicSettings,
 };
 
 use crate::machine::Machine;
@@ -59,15 +59,24 @@ pub fn create_mortal_group(machine: &mut Machine, name: &str) {
     create_group_with(machine, name, settings).unwrap();
 }
 
+/// A group that stands nowhere before its first pull.
+pub fn create_group_of_first_pull(machine: &mut Machine, name: &str) {
+    create_group_at(machine, name, GroupSettings::default(), Position::FirstPull(Start::Head)).unwrap();
+}
+
 fn create_group_with(machine: &mut Machine, name: &str, settings: GroupSettings) -> Result<Group, CreateGroupError> {
+    create_group_at(machine, name, settings, Position::Now(Start::Head))
+}
+
+fn create_group_at(
+    machine: &mut Machine,
+    name: &str,
+    settings: GroupSettings,
+    position: Position,
+) -> Result<Group, CreateGroupError> {
     let engine = machine.engine();
-    let request = CreateGroup {
-        account: account(),
-        topic: topic(),
-        name: GroupName::parse(name).unwrap(),
-        settings,
-        position: Position::Now(Start::Head),
-    };
+    let name = GroupName::parse(name).unwrap();
+    let request = CreateGroup { account: account(), topic: topic(), name, settings, position };
     machine.wait(async move { engine.create_group(request).await }).unwrap()
 }
 
@@ -81,7 +90,26 @@ pub fn publish_batch(machine: &mut Machine, count: usize) {
 
 pub fn publish_keyed(machine: &mut Machine, key: &str, count: usize) {
     let message = NewMessage { key: Some(Key::parse(key).unwrap()), ..NewMessage::default() };
-    let request = Publish { account: account(), topic: topic(), messages: vec![message; count] };
+    publish_messages(machine, vec![message; count]);
+}
+
+pub fn publish_delayed(machine: &mut Machine, delay: Duration) {
+    publish_messages(machine, vec![NewMessage { delay: Some(delay), ..NewMessage::default() }]);
+}
+
+/// Messages of one key, a tag each.
+pub fn publish_tagged(machine: &mut Machine, key: &str, tags: &[&str]) {
+    let key = Key::parse(key).unwrap();
+    let one = |tag: &&str| NewMessage {
+        key: Some(key.clone()),
+        tag: Some(Tag::parse(*tag).unwrap()),
+        ..NewMessage::default()
+    };
+    publish_messages(machine, tags.iter().map(one).collect());
+}
+
+fn publish_messages(machine: &mut Machine, messages: Vec<NewMessage>) {
+    let request = Publish { account: account(), topic: topic(), messages };
     let engine = machine.engine();
     machine.wait(async move { engine.publish(request).await }).unwrap().unwrap();
 }
@@ -133,7 +161,13 @@ pub fn pulling(
     batch_max: usize,
     lease_ms: u64,
 ) -> impl Future<Output = Result<Pulled, PullError>> + Send + use<> {
-    let request = Pull {
+    let request = pull_request(group, batch_max, lease_ms);
+    let engine = machine.engine();
+    async move { engine.pull(request).await }
+}
+
+pub fn pull_request(group: &str, batch_max: usize, lease_ms: u64) -> Pull {
+    Pull {
         account: account(),
         topic: topic(),
         group: group_of(group),
@@ -144,9 +178,13 @@ pub fn pulling(
         handles: HandleKind::None,
         filter: None,
         start: None,
-    };
+    }
+}
+
+/// The messages that a pull took.
+pub fn pull_as(machine: &mut Machine, request: Pull) -> Vec<Delivery> {
     let engine = machine.engine();
-    async move { engine.pull(request).await }
+    machine.wait(async move { engine.pull(request).await }).unwrap().unwrap().deliveries
 }
 
 pub fn ack(machine: &mut Machine, pulled: Pulled) {
