@@ -102,7 +102,7 @@ pub fn publish_tagged(machine: &mut Machine, key: &str, tags: &[&str]) {
     let key = Key::parse(key).unwrap();
     let one = |tag: &&str| NewMessage {
         key: Some(key.clone()),
-        tag: Some(Tag::parse(*tag).unwrap()),
+        tag: Some(Tag::parse(tag).unwrap()),
         ..NewMessage::default()
     };
     publish_messages(machine, tags.iter().map(one).collect());

@@ -121,7 +121,7 @@ impl Machine {
             segment_bytes,
             checkpoint_interval: Duration::from_secs(2),
             bounded: false,
-            spills: seed.is_multiple_of(2),
+            spills: seed.is_multiple_of(4),
         }
     }
 
