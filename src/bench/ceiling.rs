@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::bench::histogram::Histogram;
 use crate::disk::{Disk as _, RealDisk};
 
+const PAGE_BYTES: usize = 4096;
 /// The log is written round and round in a file of this size, which is all there before the start.
 const LOG_BYTES: u64 = 256 << 20;
 /// Commands that wait for the writer at most.
@@ -168,6 +169,8 @@ fn write(file: &File, mut inbox: mpsc::Receiver<Commit>) {
         for commit in &batch {
             frame.extend_from_slice(&commit.bytes);
         }
+        // Whole pages: what else is in one would be read from the disk first.
+        frame.resize(frame.len().next_multiple_of(PAGE_BYTES), 0);
         if at + frame.len() as u64 > LOG_BYTES {
             at = 0;
         }
