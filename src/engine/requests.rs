@@ -267,22 +267,28 @@ impl LocalEngine {
         let mut report = RedriveReport { moved: 0, left: 0 };
         let mut from = Some(0);
         while let Some(at) = from {
-            let work =
-                LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from: at };
             // What was moved stays moved: who asked learns of it, whatever keeps the rest from being moved.
-            let page = match self.page(work).await {
-                Err(_) if report.moved > 0 => break,
-                page => page?,
-            };
-            let offsets = page.rows.iter().map(|row| Offset::new(row.offset)).collect();
-            let done = match self.redrive_these(&request, offsets, request.limit - report.moved as usize).await {
+            let (done, next) = match self.redrive_page(&request, at, request.limit - report.moved as usize).await {
                 Err(_) if report.moved > 0 => break,
                 done => done?,
             };
             report = RedriveReport { moved: report.moved + done.moved, left: report.left + done.left };
-            from = page.next.filter(|_| report.moved < request.limit as u64);
+            from = next.filter(|_| report.moved < request.limit as u64);
         }
         Ok(report)
+    }
+
+    /// What lies in one block, and where the next one begins.
+    async fn redrive_page(
+        &self,
+        request: &Redrive,
+        from: u64,
+        limit: usize,
+    ) -> Result<(RedriveReport, Option<u64>), RedriveError> {
+        let work = LookWork { account: request.account.clone(), topic: request.topic.clone(), group: None, from };
+        let page = self.page(work).await?;
+        let offsets = page.rows.iter().map(|row| Offset::new(row.offset)).collect();
+        Ok((self.redrive_these(request, offsets, limit).await?, page.next))
     }
 
     async fn redrive_these(
