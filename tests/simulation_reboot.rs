@@ -1,5 +1,6 @@
-//! A checkpoint that is cut short after a reboot leaves deadlines of two boots behind: whichever values of it
-//! reached the disk, a lease keeps the time that was left of it, no less and no more.
+//! A checkpoint that is cut short leaves values of two times behind. Whichever of it reached the disk: what a group
+//! holds is still held, also where the replay is so long that it writes checkpoints of its own; and after a reboot,
+//! which leaves deadlines of two boots, a lease keeps the time that was left of it, no less and no more.
 
 // Helpers are no tests by themselves, so that clippy does not see that they may unwrap.
 #![allow(clippy::unwrap_used)]
@@ -14,6 +15,7 @@ mod machine;
 use desk::{create_group, create_topic, publish, try_pull};
 use machine::Machine;
 use windlass::index::Mood;
+use windlass::log::Step;
 
 const LEASE_MS: u64 = 30_000;
 
@@ -59,6 +61,38 @@ fn a_checkpoint_cut_short_after_a_reboot_neither_ends_nor_prolongs_a_lease() {
         machine.advance(LEASE_MS - 2 * 2_500 + 1_000);
         machine.turn().unwrap();
         assert_eq!(pull(&mut machine), 1, "seed {seed}: the lease goes on");
+    }
+}
+
+/// The cursor of the group may be known and what it holds not; a checkpoint in the middle of the replay must not take
+/// that for the truth.
+#[test]
+fn a_checkpoint_cut_short_before_a_long_replay_forgets_nothing_that_is_held() {
+    for seed in 0..64 {
+        let mut machine = Machine::new(seed, 256 << 10);
+        machine.spills = true;
+        machine.start().unwrap();
+        create_topic(&mut machine);
+        create_group(&mut machine, "g");
+        for _ in 0..10 {
+            publish(&mut machine, 10).unwrap();
+        }
+        checkpoint(&mut machine);
+        for _ in 0..200 {
+            publish(&mut machine, 10).unwrap();
+            while !matches!(machine.keep().unwrap(), Step::Idle) {}
+        }
+        assert_eq!(try_pull(&mut machine, "g", 5, LEASE_MS).unwrap().deliveries.len(), 5);
+        checkpoint(&mut machine);
+        machine.kill();
+        machine.index_mood(Mood::CutShort, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        machine.start().unwrap();
+        machine.advance(LEASE_MS);
+        machine.turn().unwrap();
+        let pulled = try_pull(&mut machine, "g", 250, LEASE_MS).unwrap().deliveries;
+        let mut offsets: Vec<u64> = pulled.iter().map(|one| one.message.head.offset.get()).collect();
+        offsets.sort_unstable();
+        assert_eq!(offsets, (0..210).collect::<Vec<_>>(), "seed {seed}");
     }
 }
 
