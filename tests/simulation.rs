@@ -67,7 +67,17 @@ fn histories(first: u64, wanted: u64) {
     eprintln!("{cuts} power cuts in {seconds:.1} s, {rate:.0} a second, seeds {first} to {}", seed - 1);
     let last = |why: &String| why.lines().last().unwrap_or_default().to_owned();
     let list: Vec<String> = failures.iter().map(last).collect();
-    assert!(failures.is_empty(), "{}\n\nfailures:\n{}", failures[0], list.join("\n"));
+    assert!(failures.is_empty(), "{}\n\nfailures:\n{}", end_of(&failures[0]), list.join("\n"));
+}
+
+/// The last lines of a history: few enough that the seed is not cut off wherever this is printed.
+fn end_of(history: &str) -> String {
+    let lines: Vec<&str> = history.lines().collect();
+    let shown = number("WINDLASS_SIM_LINES").unwrap_or(LINES_SHOWN) as usize;
+    let cut = lines.len().saturating_sub(shown);
+    let line = |line: &&str| line.chars().take(LINE_CHARS).collect::<String>();
+    let last: Vec<String> = lines[cut..].iter().map(line).collect();
+    format!("{cut} earlier lines (WINDLASS_SIM_LINES shows more)\n{}", last.join("\n"))
 }
 
 #[test]
@@ -140,7 +150,7 @@ fn the_disk_may_fail_once_at_every_operation() {
     eprintln!("{runs} runs with one fault each");
     let last = |why: &String| why.lines().last().unwrap_or_default().to_owned();
     let list: Vec<String> = failures.iter().map(last).collect();
-    assert!(failures.is_empty(), "{}\n{} failures:\n{}", failures[0], failures.len(), list.join("\n"));
+    assert!(failures.is_empty(), "{}\n{} failures:\n{}", end_of(&failures[0]), failures.len(), list.join("\n"));
 }
 
 /// An operation that no script comes to.
@@ -156,6 +166,10 @@ const COVERED: [&str; 8] = [
     "front dropped with live messages",
     "restarted",
 ];
+/// Of the first history that fails.
+const LINES_SHOWN: u64 = 30;
+/// The same, of a line.
+const LINE_CHARS: usize = 160;
 /// Power cuts of one run, unless told otherwise.
 const CRASHES: u64 = 7_000;
 /// The same in the long suite.
