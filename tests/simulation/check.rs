@@ -160,6 +160,7 @@ impl World {
             {
                 // What only it still held went with it.
                 model.incoming.iter_mut().for_each(|(_, sure)| *sure = Tri::Maybe);
+                model.ended_unseen = true;
             }
             model.groups.retain(|group, _| topic.groups.contains_key(group));
             for group in topic.groups.keys() {
@@ -178,9 +179,10 @@ impl World {
             let there: Vec<bool> =
                 batch.iter().map(|mark| matches!(self.specs[*mark as usize].fate, Fate::Is(_))).collect();
             let topic = &self.specs[batch[0] as usize].topic;
-            let loose = self.topics.get(topic).is_none_or(|topic| {
-                topic.trims || topic.purge != Tri::No || topic.groups.values().any(|group| group.unseen_acks)
-            });
+            let loose = self
+                .topics
+                .get(topic)
+                .is_none_or(|topic| topic.trims || topic.purge != Tri::No || topic.may_have_ended_unseen());
             if seen.contains_key(topic) && !loose && there.contains(&true) && there.contains(&false) {
                 broken!("I1: of the batch {batch:?} only a part is there: {there:?}");
             }
@@ -188,9 +190,8 @@ impl World {
         for spec in &mut self.specs {
             if spec.fate == Fate::Open {
                 let topic = self.topics.get(&spec.topic);
-                let unseen = topic.is_none_or(|topic| {
-                    topic.trims || topic.purge != Tri::No || topic.groups.values().any(|group| group.unseen_acks)
-                });
+                let unseen =
+                    topic.is_none_or(|topic| topic.trims || topic.purge != Tri::No || topic.may_have_ended_unseen());
                 spec.fate = if unseen { Fate::Unseen } else { Fate::Never };
             }
         }
@@ -294,7 +295,7 @@ impl World {
     /// Dead letters may have gone unseen.
     fn dead_is_loose(&self) -> bool {
         self.topics.get(DEAD).is_none_or(|dead| {
-            dead.purge != Tri::No || dead.groups.values().any(|group| group.unseen_acks || group.moved)
+            dead.purge != Tri::No || dead.may_have_ended_unseen() || dead.groups.values().any(|group| group.moved)
         })
     }
 
@@ -313,6 +314,7 @@ impl World {
             }
             model.purge = Tri::No;
             model.incoming.clear();
+            model.ended_unseen = false;
             for (group, of_group) in &topic.groups {
                 let known = model.groups.get_mut(group).expect("checked");
                 take_group(known, of_group, &model.copies);

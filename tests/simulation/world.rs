@@ -113,6 +113,15 @@ pub struct TopicModel {
     pub tail: u64,
     /// Redriven messages that were not seen yet.
     pub incoming: Vec<(u128, Tri)>,
+    /// A group that is gone may have ended messages that nobody has seen.
+    pub ended_unseen: bool,
+}
+
+impl TopicModel {
+    /// Messages may have come and gone unseen.
+    pub fn may_have_ended_unseen(&self) -> bool {
+        self.ended_unseen || self.groups.values().any(|group| group.unseen_acks)
+    }
 }
 
 /// See the module.
