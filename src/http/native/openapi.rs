@@ -1,7 +1,10 @@
 //! The OpenAPI document, made from the table of routes and the schemas of the wire types.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -24,9 +27,10 @@ pub fn shape<T: ToSchema>(schemas: &mut Schemas) -> String {
     name
 }
 
-/// `GET /openapi.json`
+/// `GET /openapi.json`: made once, as whoever asks needs no token.
 pub async fn serve() -> Response {
-    axum::Json(document()).into_response()
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
 }
 
 /// The whole document.
