@@ -18,17 +18,26 @@ use torture_rig::{binary, passes, run, seed};
 use windlass::torture::wreck::{Killer, LyingDisk};
 use windlass::torture::{Plan, Settings};
 
+/// Servers of a long run, each on a directory of its own: one that is killed mostly waits.
+const SERVERS: u64 = 2;
+
 /// In the long suite this is the release binary.
 #[test]
 fn a_server_killed_again_and_again_keeps_every_promise() {
-    let kills = rounds("WINDLASS_KILL_ROUNDS", 15, 1_000);
-    let mut plan = Plan::new(binary(), kills, seed());
+    let (kills, first) = (rounds("WINDLASS_KILL_ROUNDS", 15, 1_000), seed());
     if kills < 100 {
         // In a short run each kind of trouble is to come once or twice.
-        (plan.copies_every, plan.pauses_every) = (6, 8);
+        let plan = Plan { copies_every: 6, pauses_every: 8, ..Plan::new(binary(), kills, first) };
+        assert_eq!(passes(&plan, &mut Killer).figures.kills, kills);
+        return;
     }
-    let verdict = passes(&plan, &mut Killer);
-    assert_eq!(verdict.figures.kills, kills);
+    let plan = |number| Plan::new(binary(), kills.div_ceil(SERVERS), first.wrapping_add(number));
+    std::thread::scope(|scope| {
+        let lives = |number| scope.spawn(move || passes(&plan(number), &mut Killer).figures.kills);
+        let servers: Vec<_> = (0..SERVERS).map(lives).collect();
+        let done: u64 = servers.into_iter().map(|server| server.join().expect("it keeps every promise")).sum();
+        assert!(done >= kills, "{done}");
+    });
 }
 
 /// Its directory is much larger than what is in it; every other life is copied.

@@ -14,12 +14,12 @@ mod machine;
 use desk::{
     ack, ack_in, acking, counts, create_group, create_group_of_first_pull, create_mortal_group, create_topic,
     create_topic_called, create_topic_with, keep_settled, let_pass, let_pass_shortly, peek_all, publish, publish_batch,
-    publish_delayed, publish_keyed, publish_tagged, publish_to, publishing, pull, pull_as, pull_request, pulling, seek,
-    topic_counts, try_create_group, try_pull, try_seek,
+    publish_delayed, publish_keyed, publish_tagged, publish_to, publishing, pull, pull_as, pull_request, pulling,
+    redriving, seek, topic_counts, try_create_group, try_pull, try_seek,
 };
 use machine::{Machine, Place, poll};
 use windlass::disk::sim::Fault;
-use windlass::engine::{CreateGroupError, Pull};
+use windlass::engine::{CreateGroupError, Engine as _, Pull};
 use windlass::index::{Index, Mood};
 use windlass::log::Step;
 use windlass::model::{Delivery, Ordering, Start, Tag, TagFilter, TopicSettings};
@@ -541,6 +541,27 @@ fn in_an_ordered_topic_nobody_gets_the_next_message_before_the_ack_of_the_one_be
         assert!(poll(ack.as_mut()).is_some());
         assert_eq!(poll(next.as_mut()).expect("it is answered").unwrap().deliveries.len(), 1, "{ordering:?}");
     }
+}
+
+/// What was moved stays moved: whoever asked learns how much, also when the server stops in between.
+#[test]
+fn a_redrive_that_a_stop_breaks_off_tells_what_it_moved() {
+    let mut machine = ready(101, 4 << 20);
+    create_mortal_group(&mut machine, "mortal");
+    publish_batch(&mut machine, 600);
+    assert_eq!(try_pull(&mut machine, "mortal", 600, 1).unwrap().deliveries.len(), 600);
+    let_pass_shortly(&mut machine);
+    let mut redriving = Box::pin(redriving(&machine, "dead"));
+    // The first block: looked at, then moved.
+    for _ in 0..2 {
+        assert!(poll(redriving.as_mut()).is_none());
+        machine.turn().unwrap();
+    }
+    let engine = machine.engine();
+    let mut stopping = Box::pin(async move { engine.stop().await });
+    assert!(poll(stopping.as_mut()).is_none());
+    let report = machine.wait(redriving).unwrap().unwrap();
+    assert_eq!((report.moved, report.left), (512, 0));
 }
 
 fn ack_ten(machine: &mut Machine) {

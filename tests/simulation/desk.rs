@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use windlass::engine::{
     Counts, CreateGroup, CreateGroupError, CreateTopic, Engine, HandleKind, Lateness, LeaseRef, Peek, PeekFilter,
-    Position, Publish, PublishError, Pull, PullError, Pulled, Seek, SeekReport, Settle, SettleAction, SettleError,
-    SettleOutcome, Wait,
+    Position, Publish, PublishError, Pull, PullError, Pulled, Redrive, RedriveError, RedriveReport, Seek, SeekReport,
+    Settle, SettleAction, SettleError, SettleOutcome, Wait,
 };
 use windlass::log::Step;
 use windlass::model::{
@@ -220,6 +220,17 @@ pub fn counts(machine: &mut Machine, group: &str) -> Counts {
 pub fn topic_counts(machine: &mut Machine) -> Counts {
     let engine = machine.engine();
     machine.wait(async move { engine.counts(account(), topic(), None).await }).unwrap().unwrap()
+}
+
+/// A redrive of a topic's oldest dead letters that nobody has turned the engine for yet.
+pub fn redriving(
+    machine: &Machine,
+    from: &str,
+) -> impl Future<Output = Result<RedriveReport, RedriveError>> + Send + use<> {
+    let topic = TopicRef::Name(TopicName::parse(from).unwrap());
+    let request = Redrive { account: account(), topic, offsets: Vec::new(), limit: 1_000 };
+    let engine = machine.engine();
+    async move { engine.redrive(request).await }
 }
 
 /// Has the topic keep settled messages from now on.
