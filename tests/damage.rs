@@ -166,7 +166,7 @@ fn every_shortened_file_of_a_data_directory_is_served_around_refused_by_name_or_
     let mut cases = Vec::new();
     for subject in &subjects {
         for (file, bytes) in files(&subject.image) {
-            let cuts = lengths(&bytes).into_iter().step_by(stride).map(|to| Harm::Truncate { to });
+            let cuts = lengths(&bytes).into_iter().step_by(stride.max(1)).map(|to| Harm::Truncate { to });
             cases.extend(cuts.map(|harm| Case { subject, file: file.clone(), harm }));
         }
     }
